@@ -1,0 +1,62 @@
+"""What every engine offers: run a plan, marking a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from backchain.jobs import Job
+    from backchain.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run really did.
+
+    Attributes:
+        plan: The plan that was run.
+        status: "done", "cancelled" or "failed".
+        clusters: Clusters written.
+        bytes: Guest data bytes written.
+        growth_bytes: What the target's file grew by on disk, in bytes (0 when it shrank).
+        seconds: Wall time.
+        verified: What was verified afterwards: "no", "sampled" or "whole".
+    """
+
+    plan: Plan
+    status: str
+    clusters: int
+    bytes: int
+    growth_bytes: int
+    seconds: float
+    verified: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the result's JSON document: the plan's fields with what was really written."""
+        return self.plan.to_json() | {
+            "clusters": self.clusters,
+            "bytes": self.bytes,
+            "growth_bytes": self.growth_bytes,
+            "status": self.status,
+            "seconds": round(self.seconds, 6),
+            "verified": self.verified,
+        }
+
+
+class Engine(Protocol):
+    """A way to run plans."""
+
+    name: str
+
+    def run(self, plan: Plan, job: Job) -> Result:
+        """Run `plan`, marking `job` as it goes; ends the job exactly once.
+
+        Raises:
+            StalePlanError: The chain is no longer as it was when the plan was made.
+            BlockedError: A hazard of the plan forbids it.
+            ImageInUseError: Another process holds a lock.
+            ImageIOError: Reading or writing failed.
+            JobCancelledError: The user cancelled.
+        """
+        ...

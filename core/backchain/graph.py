@@ -1,0 +1,161 @@
+"""The forest of images: a networkx.DiGraph with an edge from every overlay to the file that backs it.
+
+Nodes are keyed by identity (device and inode), so one file under two names is one node. A backing file that is
+missing or unreadable is a node of its own; a loop is kept as it is found and reported, never followed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from backchain.image import ImageId, ImageInfo
+
+
+class ChainGraph:
+    """An immutable forest of images.
+
+    Each image has at most one outgoing edge, to its backing file.
+    """
+
+    def __init__(
+        self,
+        images: Iterable[ImageInfo],
+        links: Iterable[tuple[ImageId, ImageId]],
+        *,
+        incomplete: Iterable[str] = (),
+    ) -> None:
+        """Build the graph.
+
+        Args:
+            images: The nodes; the first record of an identity wins.
+            links: Pairs (overlay, backing file) of identities that are among the images.
+            incomplete: What could not be looked at (folders, budget), one line each: overlays may hide there.
+        """
+        self._digraph: nx.DiGraph[ImageId] = nx.DiGraph()
+        self._images: dict[ImageId, ImageInfo] = {}
+        for image in images:
+            self._images.setdefault(image.id, image)
+        self._digraph.add_nodes_from(self._images)
+        self._digraph.add_edges_from(links)
+        self.incomplete = tuple(incomplete)
+
+    @property
+    def digraph(self) -> nx.DiGraph[ImageId]:
+        """The underlying graph, for networkx's own algorithms; do not change it."""
+        return self._digraph
+
+    @property
+    def images(self) -> Mapping[ImageId, ImageInfo]:
+        """Every image by its identity, in the order in which they were found."""
+        return self._images
+
+    def __getitem__(self, image: ImageId) -> ImageInfo:
+        return self._images[image]
+
+    def __contains__(self, image: object) -> bool:
+        return image in self._images
+
+    def __iter__(self) -> Iterator[ImageId]:
+        return iter(self._images)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def backing_of(self, image: ImageId) -> ImageId | None:
+        """Give the image that backs `image`, or None for a base."""
+        return next(iter(self._digraph.successors(image)), None)
+
+    def overlays_of(self, image: ImageId) -> tuple[ImageId, ...]:
+        """Give the images that `image` backs directly, by path."""
+        return tuple(sorted(self._digraph.predecessors(image), key=lambda i: str(self._images[i].path)))
+
+    def dependents(self, image: ImageId) -> frozenset[ImageId]:
+        """Give every image that reads through `image`, at any distance: what would break if it changed."""
+        return frozenset(nx.ancestors(self._digraph, image)) - {image}
+
+    def chain(self, image: ImageId) -> tuple[ImageId, ...]:
+        """Give the chain from `image` (first) down to its base (last); a loop ends before it repeats."""
+        found: dict[ImageId, None] = {}
+        current: ImageId | None = image
+        while current is not None and current not in found:
+            found[current] = None
+            current = self.backing_of(current)
+        return tuple(found)
+
+    def between(self, top: ImageId, base: ImageId | None) -> tuple[ImageId, ...] | None:
+        """Give the images from `top` (included) down to `base` (excluded), or None if base is not below top."""
+        chain = self.chain(top)
+        if base is None:
+            return chain
+        return chain[: chain.index(base)] if base in chain[1:] else None
+
+    def bases(self) -> tuple[ImageId, ...]:
+        """Give the images that nothing backs, in the order in which they were found."""
+        return tuple(i for i in self._images if self._digraph.out_degree(i) == 0)
+
+    def leaves(self) -> tuple[ImageId, ...]:
+        """Give the images that back nothing (the active layers), in the order in which they were found."""
+        return tuple(i for i in self._images if self._digraph.in_degree(i) == 0)
+
+    def is_base(self, image: ImageId) -> bool:
+        """Whether nothing backs `image`."""
+        return bool(self._digraph.out_degree(image) == 0)
+
+    def is_active(self, image: ImageId) -> bool:
+        """Whether `image` backs nothing: it is the active layer of its chain."""
+        return bool(self._digraph.in_degree(image) == 0)
+
+    def loops(self) -> tuple[frozenset[ImageId], ...]:
+        """Give the loops: sets of images that back one another in a circle."""
+        return tuple(
+            frozenset(component)
+            for component in nx.strongly_connected_components(self._digraph)
+            if len(component) > 1 or any(self._digraph.has_edge(i, i) for i in component)
+        )
+
+    def trees(self) -> tuple[frozenset[ImageId], ...]:
+        """Give the trees of the forest: sets of images that hang together."""
+        return tuple(frozenset(c) for c in nx.weakly_connected_components(self._digraph))
+
+    def with_changes(
+        self,
+        *,
+        relink: Mapping[ImageId, ImageId | None] | None = None,
+        replace: Iterable[ImageInfo] = (),
+        unlink: Iterable[ImageId] = (),
+    ) -> ChainGraph:
+        """Give the graph after an operation.
+
+        Args:
+            relink: New backing file per image; None stands for no backing file.
+            replace: Records that take the place of those with the same identity.
+            unlink: Images whose edge to their backing file is dropped.
+        """
+        changed = dict(relink or {}) | dict.fromkeys(unlink)
+        records = {i.id: i for i in replace}
+        links = [(o, b) for o, b in self._digraph.edges if o not in changed]
+        links += [(o, b) for o, b in changed.items() if b is not None]
+        return ChainGraph((records.get(i, info) for i, info in self._images.items()), links, incomplete=self.incomplete)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the graph's JSON document as DESIGN's contract sets it out."""
+        return {"images": [self._image_json(i) for i in self._images]}
+
+    def _image_json(self, image: ImageId) -> dict[str, Any]:
+        info = self._images[image]
+        backing = self.backing_of(image)
+        return {
+            "path": str(info.path),
+            "format": info.format,
+            "virtual_size": info.virtual_size,
+            "disk_size": info.disk_size,
+            "cluster_size": info.cluster_size,
+            "backing": str(self._images[backing].path) if backing is not None else None,
+            "overlays": [str(self._images[o].path) for o in self.overlays_of(image)],
+            "state": str(info.state),
+        }
