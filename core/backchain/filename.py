@@ -61,18 +61,22 @@ def resolve_backing(overlay: Path, name: str, backing_format: str | None) -> Bac
     return BackingLink(name, backing_format, _absolute(overlay.parent / name))
 
 
-def relative_backing_name(overlay: Path, backing: Path) -> str:
-    """Give the name to record in `overlay` so that QEMU finds `backing`, however the folder is moved.
+def backing_name_for(overlay: Path, backing: Path, *, relative: bool) -> str:
+    """Give the name to record in `overlay` so that QEMU finds `backing`.
 
-    The name is relative when both files live in the same folder or below the overlay's folder, absolute otherwise:
-    a name with ``..`` in it breaks as soon as the overlay's folder is reached through a symlink.
+    Args:
+        overlay: Path of the overlay whose header is written.
+        backing: Path of the file that shall back it.
+        relative: Prefer a name relative to the overlay's folder. It is still absolute where ``..`` could not be
+            trusted: when the overlay's folder is reached through a symlink and the backing file lies outside of it.
     """
     folder = _absolute(overlay).parent
     target = _absolute(backing)
-    try:
-        name = str(target.relative_to(folder))
-    except ValueError:
+    if not relative:
         return str(target)
+    if not target.is_relative_to(folder) and folder.resolve() != folder:
+        return str(target)
+    name = os.path.relpath(target, folder)
     return f"./{name}" if has_protocol(name) else name
 
 
@@ -90,8 +94,9 @@ def _escape(character: str) -> str:
 
 def _absolute(path: Path) -> Path:
     """Make `path` absolute and fold ``.`` away, but keep ``..`` and symlinks for the kernel to walk."""
+    if ".." in path.parts:
+        return Path.cwd() / path
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow symlinks
-    if ".." not in path.parts else Path.cwd() / path
 
 
 def _resolve_json(name: str) -> tuple[Path | None, str | None]:

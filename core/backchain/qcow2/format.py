@@ -69,7 +69,8 @@ MIN_EXTL2_CLUSTER_BITS: Final = 14
 
 # Section "Snapshots".
 SNAPSHOT_HEADER: Final = struct.Struct(">QIHHIIQII")
-"""l1_table_offset, l1_size, id_str_size, name_size, date_sec, date_nsec, vm_clock_nsec, vm_state_size, extra_data_size."""
+"""l1_table_offset, l1_size, id_str_size, name_size, date_sec, date_nsec, vm_clock_nsec, vm_state_size,
+extra_data_size."""
 
 # Section "Bitmaps".
 BITMAPS_EXTENSION: Final = struct.Struct(">IIQQ")
