@@ -1,0 +1,258 @@
+"""From runs to the cells of a cluster map, without a screen and without a Python loop per cluster.
+
+A `DiskMap` takes the windows of `backchain.clustermap` as they come. It keeps the runs (for the deepest zoom and the
+cell under the cursor) and a table of bytes per block and kind (for every coarser zoom): opening is one pass, and a
+zoom is one `np.add.reduceat`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backchain.runs import Runs, RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+DEFAULT_CLUSTER = 64 * 1024
+"""Bytes of a cluster where the format knows none (raw): QEMU's default for qcow2."""
+
+_BATCH_RUNS = 32_768
+"""Small windows are joined up to this many runs before they are counted: numpy's price is per call."""
+
+_MAX_BLOCKS = 1 << 18
+"""Rows of the table of counts; with 64 KiB clusters a block is one cluster up to 16 GiB."""
+
+_TABLE_VALUES = 1 << 22
+"""Values of the table of counts, which bounds its memory (32 MiB) when a chain has many layers."""
+
+
+MAX_LAYERS = 250
+"""Layers that are told apart; what lies below them counts as the last."""
+
+
+class Kind(IntEnum):
+    """What a stretch of the map holds. In a whole chain, `LAYER` + n is data that layer n (0: the top) provides."""
+
+    NOTHING = 0
+    """In no layer: reads as zeros. Of one image alone: not in this image."""
+    ZERO = 1
+    """Zeros by a flag, or a hole of a raw file."""
+    COMPRESSED = 2
+    """Compressed data of one image (a whole chain shows the layer instead)."""
+    LAYER = 3
+    """Data of the top layer; the next values are the layers below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What one cluster of the map is.
+
+    Attributes:
+        cluster: Number of the cluster.
+        start: Guest offset in bytes.
+        state: How the first byte of the cluster is stored.
+        layer: 0 for the top of the chain, counting down.
+        host: Offset in the layer's file in bytes, or -1.
+        kind: Value of `Kind`, or above.
+    """
+
+    cluster: int
+    start: int
+    state: RunState
+    layer: int
+    host: int
+    kind: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """A zoom of the map.
+
+    Attributes:
+        kind: uint8, shape (cells,): the kind that fills most of the cell, empty ones only where nothing else is.
+        share: uint8, shape (cells,): how full the cell is of anything but nothing: 0 (empty), then 1 to 4.
+    """
+
+    kind: NDArray[np.uint8]
+    share: NDArray[np.uint8]
+
+
+class DiskMap:
+    """The map of a guest's disk, from a whole chain or from one image alone."""
+
+    def __init__(self, size: int, cluster_size: int | None, *, layers: int = 1, own: bool = False) -> None:
+        """Make an empty map.
+
+        Args:
+            size: Bytes of the guest's disk.
+            cluster_size: Bytes of a cluster; None takes QEMU's default.
+            layers: Number of images of the chain.
+            own: Show one image's own states (compressed apart) rather than layers.
+        """
+        self.size = size
+        self.cluster_size = cluster_size or DEFAULT_CLUSTER
+        self.own = own
+        self.kinds = int(Kind.LAYER) + min(layers, MAX_LAYERS)
+        self.block = _block_size(size, self.cluster_size, self.kinds)
+        self._table: NDArray[np.int64] = np.zeros((max(1, -(-size // self.block)), self.kinds), np.int64)
+        self._batches: list[Runs] = []
+        self._firsts: list[int] = []
+        self._lookup = _kind_lookup(own=own)
+
+    @property
+    def clusters(self) -> int:
+        """Number of clusters, the last of which may be shorter."""
+        return -(-self.size // self.cluster_size)
+
+    def feed(self, windows: Iterable[Runs]) -> Iterator[int]:
+        """Take windows in order; yields the guest offset reached after each batch, so that a caller may stop."""
+        waiting: list[Runs] = []
+        count = 0
+        for window in windows:
+            if not len(window):
+                continue
+            waiting.append(window)
+            count += len(window)
+            if count >= _BATCH_RUNS:
+                yield self._take(waiting)
+                waiting, count = [], 0
+        if waiting:
+            yield self._take(waiting)
+
+    def _take(self, windows: list[Runs]) -> int:
+        runs = windows[0] if len(windows) == 1 else Runs.join(windows)
+        self._batches.append(runs)
+        self._firsts.append(int(runs.start[0]))
+        first_block = int(runs.start[0]) // self.block
+        blocks = -(-min(runs.end, self.size) // self.block) - first_block
+        if blocks > 0:
+            self._table[first_block : first_block + blocks] += self._count(
+                runs, first_block * self.block, self.block, blocks
+            )
+        return runs.end
+
+    def cell_size(self, cells: int) -> int:
+        """Give the smallest legal cell, in bytes, with which the whole disk fits into `cells` cells."""
+        return self.fit(-(-self.size // max(cells, 1)))
+
+    def fit(self, wanted: int) -> int:
+        """Round a cell up to a whole number of clusters and, above a block, of blocks."""
+        unit = self.cluster_size if wanted <= self.block else self.block
+        return max(1, -(-wanted // unit)) * unit
+
+    def cells(self, first: int, cell: int, count: int) -> Cells:
+        """Give `count` cells of `cell` bytes (see `fit`) from guest offset `first` (a multiple of `cell`) on.
+
+        Cells past the end of the disk come out as empty.
+        """
+        weights = self.weights(first, cell, count)
+        full = weights[:, 1:].sum(axis=1)
+        kind = weights[:, 1:].argmax(axis=1).astype(np.uint8) + np.uint8(1)
+        kind[full == 0] = Kind.NOTHING
+        span = np.minimum(cell, np.maximum(1, self.size - first - np.arange(count, dtype=np.int64) * cell))
+        share = -(-full * 4 // span)
+        return Cells(kind, np.minimum(share, 4).astype(np.uint8))
+
+    def weights(self, first: int, cell: int, count: int) -> NDArray[np.int64]:
+        """Give the bytes of each kind in each cell; int64, shape (count, kinds)."""
+        result = np.zeros((count, self.kinds), np.int64)
+        inside = min(count, max(0, -(-(self.size - first) // cell)))
+        if inside <= 0:
+            return result
+        if cell % self.block == 0:
+            step = cell // self.block
+            low = first // self.block
+            rows = self._table[low : low + inside * step]
+            result[:inside] = np.add.reduceat(rows, np.arange(0, len(rows), step), axis=0) if step > 1 else rows
+            return result
+        for runs in self._overlapping(first, first + inside * cell):
+            result[:inside] += self._count(runs, first, cell, inside)
+        return result
+
+    def at(self, cluster: int) -> Place | None:
+        """Tell what a cluster is, or None where the map has not been read."""
+        start = cluster * self.cluster_size
+        index = bisect_right(self._firsts, start) - 1
+        if index < 0 or start >= self._batches[index].end:
+            return None
+        runs = self._batches[index]
+        run = int(np.searchsorted(runs.start, start, "right")) - 1
+        state = RunState(int(runs.state[run]))
+        host = int(runs.host[run])
+        if host >= 0 and state is not RunState.COMPRESSED:
+            host += start - int(runs.start[run])
+        kind = int(self._kinds_of(runs, slice(run, run + 1))[0])
+        return Place(cluster, start, state, int(runs.layer[run]), host, kind)
+
+    def totals(self) -> NDArray[np.int64]:
+        """Give the bytes of each kind on the whole disk; int64, shape (kinds,)."""
+        total: NDArray[np.int64] = self._table.sum(axis=0)
+        return total
+
+    def _overlapping(self, first: int, end: int) -> Iterator[Runs]:
+        index = max(0, bisect_right(self._firsts, first) - 1)
+        for runs in self._batches[index:]:
+            if int(runs.start[0]) >= end:
+                return
+            low = max(0, int(np.searchsorted(runs.start, first, "right")) - 1)
+            high = int(np.searchsorted(runs.start, end, "left"))
+            stop = int(runs.start[high]) if high < len(runs) else runs.end
+            part = slice(low, high)
+            yield Runs(runs.start[part], runs.state[part], runs.layer[part], runs.host[part], stop)
+
+    def _kinds_of(self, runs: Runs, part: slice = slice(None)) -> NDArray[np.uint8]:
+        """Give the kind of each run; uint8, as `MAX_LAYERS` bounds it."""
+        kinds: NDArray[np.uint8] = self._lookup.take(runs.state[part])
+        if not self.own and self.kinds > Kind.LAYER + 1:
+            layers = np.minimum(runs.layer[part], self.kinds - int(Kind.LAYER) - 1).astype(np.uint8)
+            kinds += layers * (kinds == Kind.LAYER)
+        return kinds
+
+    def _count(self, runs: Runs, first: int, cell: int, count: int) -> NDArray[np.int64]:
+        """Give the bytes per cell and kind of `runs`, cut to [first, first + count * cell) and to the disk."""
+        end = min(first + count * cell, self.size, runs.end)
+        used = slice(0, int(np.searchsorted(runs.start, end, "left")))
+        kinds = self._kinds_of(runs, used)
+        starts = np.maximum(runs.start[used], first)
+        edges = np.arange(max(first, int(starts[0]) // cell * cell) + cell, end, cell, dtype=np.int64)
+        place = np.searchsorted(starts, edges, "left")
+        new = (place == len(starts)) | (starts.take(place, mode="clip") != edges)
+        if new.any():
+            place = place[new]
+            starts = np.insert(starts, place, edges[new])
+            kinds = np.insert(kinds, place, kinds[np.maximum(place - 1, 0)])
+        lengths = np.empty(len(starts), np.float64)  # bincount's own type; exact up to 8 PiB
+        np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
+        lengths[-1] = end - starts[-1]
+        flat = (starts - first) // cell
+        flat *= self.kinds
+        flat += kinds
+        counts = np.bincount(flat, weights=lengths, minlength=count * self.kinds)
+        return counts.astype(np.int64).reshape(count, self.kinds)
+
+
+def _block_size(size: int, cluster_size: int, kinds: int) -> int:
+    """Choose the block: a power of two of clusters, so that the table of counts stays small."""
+    blocks = min(_MAX_BLOCKS, _TABLE_VALUES // kinds)
+    block = cluster_size
+    while -(-size // block) > blocks:
+        block *= 2
+    return block
+
+
+def _kind_lookup(*, own: bool) -> NDArray[np.uint8]:
+    table = np.zeros(max(RunState) + 1, np.uint8)
+    for state in (RunState.ZERO, RunState.ZERO_ALLOCATED, RunState.HOLE):
+        table[state] = Kind.ZERO
+    for state in (RunState.DATA, RunState.DATA_HOLE):
+        table[state] = Kind.LAYER
+    table[RunState.COMPRESSED] = Kind.COMPRESSED if own else Kind.LAYER
+    return table
