@@ -1,0 +1,1 @@
+"""Tests of the library, held against QEMU's own tools."""

@@ -1,0 +1,111 @@
+"""Hypothesis strategies for forests of images; they shrink towards one small empty qcow2 base."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from .chains import SECTOR, Forest, Layer, Write
+
+MAX_SECTORS = 8192
+"""Largest disk: 4 MiB."""
+KINDS = ("data", "zero", "unmap", "discard", "compressed")
+
+
+@st.composite
+def writes(draw: st.DrawFn, sectors: int, grain: int, kinds: tuple[str, ...] = KINDS) -> Write:
+    """Draw one command on a disk of `sectors`; about half begin or end at a multiple of `grain` sectors."""
+    kind = draw(st.sampled_from(kinds))
+    unit = draw(st.sampled_from((grain, 1, max(grain // 32, 1))))
+    count = max(-(-sectors // unit), 1)
+    start = draw(st.integers(0, count - 1))
+    # Short commands reach further into a chain of many clusters than long ones, which hide what lies below.
+    length = draw(st.one_of(st.integers(1, 3), st.integers(1, count)))
+    times, every = 1, 0
+    if draw(st.booleans()):
+        times = draw(st.integers(2, 24))
+        every = unit * draw(st.integers(1, max(count // times, 1) + 2))
+    return Write(kind, start * unit, length * unit, times, every)
+
+
+def sizes(around: int, grain: int) -> st.SearchStrategy[int]:
+    """Draw a virtual size in sectors: as the neighbour's, cut or longer, at a cluster's end or amid one."""
+    return st.one_of(
+        st.just(around),
+        st.just(around),
+        st.just(around),
+        st.integers(1, max(around, 1)),
+        st.integers(around, min(around * 2 + grain, MAX_SECTORS)) if around < MAX_SECTORS else st.just(around),
+        st.integers(1, max(around // grain, 1)).map(lambda n: min(n * grain, MAX_SECTORS)),
+    )
+
+
+@st.composite
+def qcow2_layers(
+    draw: st.DrawFn, around: int, parent: int | None, cluster_bits: st.SearchStrategy[int], *, snapshots: bool = True
+) -> Layer:
+    """Draw a qcow2 layer whose size is near `around` sectors."""
+    bits = draw(cluster_bits)
+    grain = 1 << bits - 9
+    sectors = draw(sizes(around, grain))
+    old = draw(st.integers(0, 4)) == 4
+    extended = not old and bits >= 14 and draw(st.booleans())
+    refcount_bits = 16 if old else draw(st.sampled_from((16, 16, 64, 1, 2, 4, 8, 32)))
+    snapshot = None
+    if snapshots and refcount_bits > 2 and draw(st.integers(0, 7)) == 7:
+        snapshot = draw(st.integers(0, 6))
+    return Layer(
+        sectors * SECTOR,
+        parent,
+        cluster_bits=bits,
+        compat="0.10" if old else "1.1",
+        extended_l2=extended,
+        refcount_bits=refcount_bits,
+        compression="zlib" if old else draw(st.sampled_from(("zlib", "zlib", "zstd"))),
+        preallocation=draw(st.sampled_from(("off", "off", "off", "off", "off", "metadata", "falloc"))),
+        snapshot=snapshot,
+        commands=tuple(draw(st.lists(writes(sectors, grain), max_size=8))),
+    )
+
+
+@st.composite
+def raw_layers(draw: st.DrawFn, sectors: int) -> Layer:
+    """Draw a raw base with holes, often of an odd length in bytes."""
+    odd = draw(st.sampled_from((0, 0, 1, 300, 511)))
+    commands = draw(st.lists(writes(sectors, 8, ("data", "zero")), max_size=6))
+    return Layer(max(sectors * SECTOR - odd, 1), None, "raw", commands=tuple(commands))
+
+
+@st.composite
+def forests(
+    draw: st.DrawFn,
+    *,
+    min_layers: int = 1,
+    max_layers: int = 5,
+    max_branches: int = 0,
+    uniform: bool | None = None,
+    snapshots: bool = True,
+    extra_bits: tuple[int, ...] = (17, 21),
+) -> Forest:
+    """Draw a chain with up to `max_branches` overlays beside it.
+
+    `uniform` says whether all layers have the same cluster size (None leaves it open); `extra_bits` are cluster sizes
+    (log2) that come up beside the usual ones.
+    """
+    count = draw(st.integers(min_layers, max_layers))
+    one_size = draw(st.booleans()) if uniform is None else uniform
+    bits: st.SearchStrategy[int] = st.sampled_from((9, 10, 12, 14, 16, *extra_bits))
+    usual = draw(bits)
+    if one_size:
+        bits = st.just(usual)
+    around = min(draw(st.integers(1, 256)) << usual - 9, MAX_SECTORS)
+    around = max(around - draw(st.sampled_from((0, 0, 1, 5, 40))), 1)
+    layers: list[Layer] = []
+    for index in range(count):
+        if index == 0 and draw(st.integers(0, 3)) == 3:
+            layers.append(draw(raw_layers(around)))
+        else:
+            layers.append(draw(qcow2_layers(around, index - 1 if index else None, bits, snapshots=snapshots)))
+    for _ in range(draw(st.integers(0, max_branches))):
+        parent = draw(st.integers(0, count - 1))
+        layers.append(draw(qcow2_layers(around, parent, bits, snapshots=False)))
+    return Forest(tuple(layers))
