@@ -1,0 +1,194 @@
+"""The one table of what can be done from the keyboard: name, keys, where it is valid, and the words for it.
+
+Bindings, footer, help and command palette are all made from `ACTIONS`; a screen says where it is now (a set of
+`Where`) and runs the method ``action_<name>``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from textual.binding import Binding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class Where(Enum):
+    """What is the case on the screen; an action needs all of its own to hold."""
+
+    BROWSE = auto()
+    """The forest is shown."""
+    OPERATION = auto()
+    """An operation is chosen, runs or has ended."""
+    IMAGE = auto()
+    """The cursor is on an image that can be read."""
+    OVERLAY = auto()
+    """The cursor is on an image with a backing file that can be read."""
+    CHOOSING = auto()
+    """The range of an operation is being chosen."""
+    COMMIT = auto()
+    """The operation is a commit."""
+    PULL = auto()
+    """The operation is a pull."""
+    PLANNED = auto()
+    """There is a plan for the range."""
+    RUNNING = auto()
+    """A job runs or is paused."""
+    PAUSED = auto()
+    """The job is paused."""
+    MOVING = auto()
+    """The job runs and is not paused."""
+    ENDED = auto()
+    """The job is over."""
+    IDLE = auto()
+    """No job runs."""
+    MAPPED = auto()
+    """There is a cluster map to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that can be done.
+
+    Attributes:
+        name: Name of the method on the screen, without ``action_``.
+        keys: Keys, separated by commas; the first is the one that is shown.
+        where: All of these must hold.
+        text: Two words at most, for the footer.
+        help: One sentence, for the help and the command palette.
+        shown: What the footer calls the key, or "" for the key's own name.
+        rank: Place in the footer when it is narrow: 1 stays longest; 0 is not in the footer.
+    """
+
+    name: str
+    keys: str
+    where: frozenset[Where]
+    text: str
+    help: str
+    shown: str = ""
+    rank: int = 5
+
+
+def _action(
+    name: str, keys: str, where: Iterable[Where], text: str, help_text: str, *, shown: str = "", rank: int = 5
+) -> Action:
+    return Action(name, keys, frozenset(where), text, help_text, shown, rank)
+
+
+ACTIONS: tuple[Action, ...] = (
+    _action(
+        "commit", "c", (Where.BROWSE, Where.OVERLAY), "Commit",
+        "Merge this image, and layers below it, down into one of the images that back it (Figure 4).", rank=1,
+    ),
+    _action(
+        "pull", "p", (Where.BROWSE, Where.OVERLAY), "Pull",
+        "Copy what the layers below hold up into this image, which then needs fewer of them (Figure 5).", rank=1,
+    ),
+    _action(
+        "run", "enter", (Where.OPERATION, Where.CHOOSING, Where.PLANNED), "Run",
+        "Run exactly this plan.", shown="⏎", rank=1,
+    ),
+    _action(
+        "move_end", "left,right", (Where.OPERATION, Where.CHOOSING), "Move end",
+        "Move the end of the range that is being chosen, along the chain.", shown="←→", rank=2,
+    ),
+    _action(
+        "switch_end", "tab", (Where.OPERATION, Where.CHOOSING), "Other end",
+        "Choose the other end of the range: base or top.", shown="tab", rank=2,
+    ),
+    _action(
+        "choose_base", "b", (Where.OPERATION, Where.CHOOSING), "Base here",
+        "The image under the cursor is the base.", rank=4,
+    ),
+    _action(
+        "choose_top", "t", (Where.OPERATION, Where.CHOOSING), "Top here",
+        "The image under the cursor is the top of the range (for a pull: the image that receives the data).", rank=4,
+    ),
+    _action(
+        "no_base", "n", (Where.OPERATION, Where.CHOOSING, Where.PULL), "No base",
+        "Pull everything: the image then stands alone. Press it again to have a base.", rank=3,
+    ),
+    _action(
+        "pause", "space", (Where.RUNNING, Where.MOVING), "Pause", "Stop before the next cluster.", shown="␣", rank=1,
+    ),
+    _action(
+        "resume", "space", (Where.RUNNING, Where.PAUSED), "Resume", "Go on copying.", shown="␣", rank=1,
+    ),
+    _action("step", "full_stop", (Where.RUNNING,), "Step", "Copy one cluster, then pause.", shown=".", rank=2),
+    _action("faster", "plus,equals_sign", (Where.RUNNING,), "Faster", "Raise the speed limit.", shown="+", rank=2),
+    _action("slower", "minus", (Where.RUNNING,), "Slower", "Lower the speed limit.", shown="-", rank=2),
+    _action(
+        "cancel", "x", (Where.RUNNING,), "Cancel", "Stop the job; the chain then reads the same as before.", rank=1,
+    ),
+    _action(
+        "copy_commands", "y", (Where.OPERATION, Where.PLANNED, Where.IDLE), "Copy commands",
+        "Copy the equivalent qemu-img, virsh and QMP commands to the clipboard (by OSC 52).", rank=4,
+    ),
+    _action(
+        "leave", "escape", (Where.OPERATION, Where.IDLE), "Back", "Back to the forest.", shown="esc", rank=1,
+    ),
+    _action(
+        "blast", "i,B", (Where.BROWSE, Where.IMAGE), "What breaks",
+        "Light every image that would break if this one changed.", rank=3,
+    ),
+    _action("map_mode", "m", (Where.MAPPED,), "Map mode", "Map of the whole chain, or of this image alone.", rank=3),
+    _action("glyphs", "g", (Where.MAPPED,), "Glyphs", "Draw the map with a glyph per state, or in colour.", rank=7),
+    _action("exact", "e", (Where.BROWSE, Where.IMAGE), "Exact bytes", "Show sizes to the byte.", rank=6),
+    _action(
+        "diagram_zoom", "z", (), "Zoom", "Next zoom of the diagram: card, box, pill.", rank=5,
+    ),
+    _action(
+        "zoom_in", "plus,equals_sign", (Where.IDLE,), "Zoom in",
+        "Draw the diagram larger (in the map: fewer clusters a cell).",
+        shown="+", rank=6,
+    ),
+    _action(
+        "zoom_out", "minus", (Where.IDLE,), "Zoom out",
+        "Draw the diagram smaller (in the map: more clusters a cell).",
+        shown="-", rank=6,
+    ),
+    _action("reload", "f5,ctrl+r", (Where.BROWSE,), "Reload", "Read the files anew.", rank=7),
+    _action("focus_diagram", "0", (), "Diagram", "Put the keyboard into the diagram.", rank=0),
+    _action("pane(1)", "1", (), "First pane", "Show the first pane: details, or the plan.", rank=0),
+    _action("pane(2)", "2", (), "Second pane", "Show the second pane.", rank=0),
+    _action("pane(3)", "3", (Where.OPERATION,), "Third pane", "Show the third pane.", rank=0),
+    _action("theme", "T", (), "Theme", "Switch between dark and light.", rank=7),
+    _action("help", "question_mark,f1", (), "Help", "Help on what is under the cursor.", shown="?", rank=2),
+    _action("quit", "q,ctrl+q,ctrl+c", (), "Quit", "Leave backchain; while a job runs it asks first.", rank=2),
+)  # fmt: skip
+"""Every action, in the order of the footer."""
+
+
+def find(name: str) -> Action | None:
+    """Give the action of that name, or None for an action of Textual's own."""
+    return next((a for a in ACTIONS if a.name == name), None)
+
+
+def valid(name: str, now: frozenset[Where]) -> bool:
+    """Say whether an action is valid now; actions that are not in the table always are."""
+    action = find(name)
+    return action is None or action.where <= now
+
+
+def bindings(never: Where) -> list[Binding]:
+    """Make Textual's bindings of the table for a screen; which of them hold is the screen's `check_action`.
+
+    Args:
+        never: What is never the case on that screen; its actions are left out, so that their keys stay free.
+    """
+    return [
+        Binding(
+            a.keys, a.name, a.text, key_display=a.shown or None, tooltip=a.help, show=a.rank > 0,
+            id=a.name.replace("(", "-").rstrip(")"),
+        )
+        for a in ACTIONS
+        if never not in a.where
+    ]  # fmt: skip
+
+
+def valid_actions(now: frozenset[Where]) -> list[Action]:
+    """Give the actions that are valid now, in the table's order."""
+    return [a for a in ACTIONS if a.where <= now]
