@@ -92,3 +92,79 @@ class Runs:
             np.concatenate([p.start for p in parts]), np.concatenate([p.state for p in parts]),
             np.concatenate([p.layer for p in parts]), np.concatenate([p.host for p in parts]), parts[-1].end,
         )  # fmt: skip
+
+    def clip(self, start: int, end: int) -> Runs:
+        """Give the part of the window within [start, end) bytes, which must lie inside of it."""
+        first = int(np.searchsorted(self.start, start, "right")) - 1
+        last = int(np.searchsorted(self.start, end, "left"))
+        part = Runs(
+            self.start[first:last].copy(), self.state[first:last], self.layer[first:last], self.host[first:last].copy(),
+            end,
+        )  # fmt: skip
+        skipped = start - int(part.start[0])
+        part.start[0] = start
+        if skipped and part.host[0] >= 0 and part.state[0] != RunState.COMPRESSED:
+            part.host[0] += skipped
+        return part
+
+    def unresolved(self) -> NDArray[np.bool_]:
+        """Say which runs the backing file provides; bool, shape (n,)."""
+        return np.isin(self.state, (RunState.UNALLOCATED, RunState.UNALLOCATED_RESERVED))
+
+
+def coalesce(runs: Runs) -> Runs:
+    """Join neighbouring runs that one layer provides in one way, from adjacent host offsets.
+
+    Compressed clusters stay apart: each has an L2 entry of its own.
+    """
+    if len(runs) < 2:
+        return runs
+    following = np.where(runs.host >= 0, runs.host + runs.length, -1)[:-1]
+    joined = (
+        (runs.state[1:] == runs.state[:-1])
+        & (runs.layer[1:] == runs.layer[:-1])
+        & (runs.host[1:] == following)
+        & (runs.state[1:] != RunState.COMPRESSED)
+    )
+    if not joined.any():
+        return runs
+    keep = np.flatnonzero(np.concatenate(([True], ~joined)))
+    return Runs(runs.start[keep], runs.state[keep], runs.layer[keep], runs.host[keep], runs.end)
+
+
+def split_at(runs: Runs, boundaries: NDArray[np.int64]) -> Runs:
+    """Cut runs wherever a boundary (ascending guest offsets in bytes, inside the window) falls into one.
+
+    A compressed run that is cut keeps its L2 entry in every piece.
+    """
+    starts = np.union1d(runs.start, boundaries)
+    index = np.searchsorted(runs.start, starts, "right") - 1
+    moved = (runs.host[index] >= 0) & (runs.state[index] != RunState.COMPRESSED)
+    host = runs.host[index] + np.where(moved, starts - runs.start[index], 0)
+    return Runs(starts, runs.state[index], runs.layer[index], host, runs.end)
+
+
+def overlay(upper: Runs, lower: Runs) -> Runs:
+    """Put a layer over the one that backs it; both cover the same window.
+
+    What `upper` leaves unallocated is taken from `lower`. A reserved host cluster of `upper` stays known where the
+    backing file has ended (``RunState.PAST_END``), because qemu-img map reports its offset there.
+    """
+    covered = upper.unresolved()
+    if not covered.any():
+        return upper
+    if len(upper) == 1 and upper.state[0] == RunState.UNALLOCATED:
+        return lower
+    cut = split_at(upper, lower.start[1:])
+    below = split_at(lower, upper.start[1:])
+    take = cut.unresolved()
+    reserved = (below.state == RunState.PAST_END) & (cut.state == RunState.UNALLOCATED_RESERVED)
+    return coalesce(
+        Runs(
+            cut.start,
+            np.where(take, below.state, cut.state),
+            np.where(take, below.layer, cut.layer),
+            np.where(take & ~reserved, below.host, cut.host),
+            upper.end,
+        )
+    )

@@ -1,0 +1,186 @@
+"""Which layer of a chain provides each part of the guest's disk: streamed as windows of runs.
+
+The walk goes window by window over the guest's disk and layer by layer down the chain, and stops in each window as
+soon as the upper layers provide all of it. Memory is bounded by one window, however large the disk is.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from backchain.errors import ImageError, MissingImageError, UnsupportedImageError
+from backchain.image import require_header
+from backchain.qcow2 import format as fmt
+from backchain.qcow2.image import Qcow2File
+from backchain.raw import raw_runs
+from backchain.runs import Runs, RunState, overlay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backchain.image import ImageInfo
+
+_RAW_WINDOW = 1 << 40
+
+
+class Layer(Protocol):
+    """An open image as the walk needs it."""
+
+    info: ImageInfo
+    descriptor: int
+
+    @property
+    def size(self) -> int:
+        """Virtual size in bytes."""
+        ...
+
+    @property
+    def window_bytes(self) -> int:
+        """Guest bytes that are best read at once."""
+        ...
+
+    def runs(self, start: int, end: int) -> Runs:
+        """Give the image's own runs over [start, end) bytes, `end` at most the virtual size."""
+        ...
+
+
+class RawLayer:
+    """A raw image opened for reading."""
+
+    def __init__(self, info: ImageInfo, descriptor: int) -> None:
+        """Take over an open descriptor (which stays the caller's to close)."""
+        self.info = info
+        self.descriptor = descriptor
+        self._file_size = os.lseek(descriptor, 0, os.SEEK_END)
+        self.size = -(-self._file_size // fmt.SECTOR) * fmt.SECTOR
+        self.window_bytes = _RAW_WINDOW
+
+    def runs(self, start: int, end: int) -> Runs:
+        """Give the data and the holes over [start, end) bytes."""
+        return raw_runs(self.descriptor, start, end, self._file_size)
+
+
+class Qcow2Layer:
+    """A qcow2 image opened for reading."""
+
+    def __init__(self, info: ImageInfo, descriptor: int) -> None:
+        """Take over an open descriptor (which stays the caller's to close) and read the L1 table."""
+        self.info = info
+        self.descriptor = descriptor
+        header = require_header(info)
+        self.file = Qcow2File(descriptor, header, os.lseek(descriptor, 0, os.SEEK_END))
+        self.size = header.size // fmt.SECTOR * fmt.SECTOR
+        self.window_bytes = self.file.window_bytes
+
+    def runs(self, start: int, end: int) -> Runs:
+        """Give the image's own runs over [start, end) bytes."""
+        try:
+            return self.file.runs(start, end)
+        except ImageError as error:
+            raise type(error)(f"{self.info.display_path}: {error.message}", error.hint) from error
+
+
+@contextmanager
+def open_layers(images: Sequence[ImageInfo]) -> Iterator[tuple[Layer, ...]]:
+    """Open the images of a chain (top first) for reading; they are closed on leaving.
+
+    Raises:
+        MissingImageError: One cannot be opened.
+        UnsupportedImageError: One is encrypted or has an external data file.
+        MalformedImageError: One is damaged.
+    """
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(_open_layer(info)) for info in images)
+
+
+@contextmanager
+def _open_layer(info: ImageInfo) -> Iterator[Layer]:
+    _check_supported(info)
+    try:
+        descriptor = os.open(info.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise MissingImageError(f"{info.display_path}: {os.strerror(error.errno or 0)}") from error
+    try:
+        yield make_layer(info, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_layer(info: ImageInfo, descriptor: int) -> Layer:
+    """Make the layer of an image on a descriptor that is already open.
+
+    Raises:
+        MalformedImageError: The L1 table lies outside of the file.
+    """
+    try:
+        return Qcow2Layer(info, descriptor) if info.format == "qcow2" else RawLayer(info, descriptor)
+    except ImageError as error:
+        raise type(error)(f"{info.display_path}: {error.message}", error.hint) from error
+
+
+def _check_supported(info: ImageInfo) -> None:
+    if not info.readable:
+        raise UnsupportedImageError(f"{info.display_path}: {info.problem or 'the image cannot be read'}")
+    if info.header is None:
+        return
+    if info.header.incompatible_features & fmt.INCOMPAT_DATA_FILE:
+        raise UnsupportedImageError(f"{info.display_path}: images with an external data file are not supported")
+    if info.header.crypt_method:
+        raise UnsupportedImageError(f"{info.display_path}: encrypted images are not supported")
+
+
+def chain_map(images: Sequence[ImageInfo]) -> Iterator[Runs]:
+    """Map the guest's disk of a chain, or of one image alone.
+
+    Args:
+        images: The chain, top first. The last is taken as if nothing backed it when nothing does; when its header
+            names a backing file that is not given, what it leaves unallocated stays `RunState.UNALLOCATED`.
+
+    Yields:
+        Windows of runs in ascending order, without gaps, over the virtual size of the first image.
+
+    Raises:
+        ImageError: An image cannot be opened or is damaged.
+    """
+    with open_layers(images) as layers:
+        yield from map_layers(layers)
+
+
+def map_layers(layers: Sequence[Layer], start: int = 0, end: int | None = None) -> Iterator[Runs]:
+    """Map the guest range [start, end) bytes of open layers, top first; see `chain_map`."""
+    end = layers[0].size if end is None else end
+    window = min(layer.window_bytes for layer in layers)
+    while start < end:
+        stop = min(end, (start // window + 1) * window)
+        yield map_window(layers, start, stop)
+        start = stop
+
+
+def map_window(layers: Sequence[Layer], start: int, end: int) -> Runs:
+    """Map one window [start, end) bytes of open layers, top first."""
+    runs = layers[0].runs(start, end)
+    for number, layer in enumerate(layers[1:], 1):
+        if not runs.unresolved().any():
+            return runs
+        runs = overlay(runs, _layer_window(layer, number, start, end))
+    return runs if layers[-1].info.backing is not None else _absent(runs)
+
+
+def _layer_window(layer: Layer, number: int, start: int, end: int) -> Runs:
+    """Give a lower layer's runs; past its end the guest reads zeros, on account of the layer above."""
+    past = Runs.one(max(start, layer.size), end, RunState.PAST_END, layer=number - 1) if end > layer.size else None
+    if start >= layer.size and past is not None:
+        return past
+    runs = layer.runs(start, min(end, layer.size))
+    runs.layer = np.full(len(runs), number, np.uint16)
+    return runs if past is None else Runs.join((runs, past))
+
+
+def _absent(runs: Runs) -> Runs:
+    """Mark what no layer provides; reserved host clusters keep their offset."""
+    state = np.where(runs.unresolved(), np.uint8(RunState.ABSENT), runs.state)
+    return Runs(runs.start, state, runs.layer, runs.host, runs.end)

@@ -1,0 +1,180 @@
+"""A qcow2 file opened for reading: its L1 table, and the runs of any stretch of its guest disk.
+
+Every offset read from the file is checked against the file's length before it is used.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backchain.errors import MalformedImageError
+from backchain.qcow2 import format as fmt
+from backchain.qcow2 import refcounts
+from backchain.qcow2.tables import compressed_extent, decode, read_entries
+from backchain.raw import data_extents
+from backchain.runs import Runs, RunState, coalesce, split_at
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backchain.qcow2.header import Header
+
+_WINDOW_TABLE_BYTES = 256 * 1024
+"""Bytes of L2 tables that are decoded at once; see `backchain.qcow2.tables`."""
+
+
+class Qcow2File:
+    """An open qcow2 file. It does not own the descriptor.
+
+    Attributes:
+        descriptor: File descriptor, open for reading at least.
+        header: The parsed header.
+        file_size: Length of the file in bytes when it was opened.
+        l1: uint64, shape (header.l1_size,): the L1 table in native byte order.
+    """
+
+    def __init__(self, descriptor: int, header: Header, file_size: int) -> None:
+        """Read the L1 table.
+
+        Raises:
+            MalformedImageError: It is cut short.
+        """
+        self.descriptor = descriptor
+        self.header = header
+        self.file_size = file_size
+        self.l1 = read_entries(self._read(header.l1_table_offset, header.l1_size * 8, "L1 table"))
+        self._holes: bool | None = None
+
+    @property
+    def window_bytes(self) -> int:
+        """Guest bytes that one window of L2 tables maps."""
+        return _WINDOW_TABLE_BYTES // self.header.l2_entry_size * self.header.cluster_size
+
+    def runs(self, start: int, end: int) -> Runs:
+        """Give this image's own runs over the guest range [start, end) in bytes (`end` at most the virtual size).
+
+        Raises:
+            MalformedImageError: A table or a cluster lies outside of the file.
+        """
+        header = self.header
+        span = header.cluster_size * header.l2_entries
+        first, last = start // span, -(-end // span)
+        offsets = (self.l1[first:last] & np.uint64(fmt.OFFSET_MASK)).astype(np.int64)
+        parts: list[Runs] = []
+        position = start
+        for index in np.flatnonzero(offsets):
+            table_start = (first + int(index)) * span
+            if table_start > position:
+                parts.append(Runs.one(position, table_start, RunState.UNALLOCATED))
+            low = max(start, table_start) // header.cluster_size * header.cluster_size
+            high = min(-(-end // header.cluster_size) * header.cluster_size, table_start + span)
+            entries = self.l2_entries(int(offsets[index]), (low - table_start) // header.cluster_size,
+                                      (high - table_start) // header.cluster_size)  # fmt: skip
+            parts.append(decode(entries, header, low, self.file_size))
+            position = high
+        if position < end:
+            parts.append(Runs.one(position, end, RunState.UNALLOCATED))
+        runs = parts[0] if len(parts) == 1 else coalesce(Runs.join(parts))
+        if int(runs.start[0]) != start or runs.end != end:
+            runs = runs.clip(start, end)
+        return self._mark_holes(runs) if self._preallocated() else runs
+
+    def l2_entries(self, offset: int, first: int, last: int) -> NDArray[np.uint64]:
+        """Read entries `first` up to `last` (excluded) of the L2 table at host `offset`.
+
+        Returns:
+            uint64, shape (last - first,), or twice that with extended L2 entries.
+        """
+        if offset % self.header.cluster_size:
+            raise MalformedImageError(f"the L2 table at {offset:#x} is not aligned to a cluster")
+        size = self.header.l2_entry_size
+        return read_entries(self._read(offset + first * size, (last - first) * size, "L2 table"))
+
+    def read_compressed(self, entry: int) -> bytes:
+        """Decompress the cluster that a compressed L2 entry names.
+
+        Returns:
+            One cluster of guest data.
+
+        Raises:
+            MalformedImageError: The data does not decompress to one cluster.
+        """
+        offset, length = compressed_extent(entry, self.header.cluster_bits)
+        packed = os.pread(self.descriptor, length, offset)
+        try:
+            data = _decompress(packed, self.header.cluster_size, self.header.compression_type)
+        except (zlib.error, ValueError) as error:
+            raise MalformedImageError(f"the compressed cluster at {offset:#x} does not decompress") from error
+        if len(data) != self.header.cluster_size:
+            raise MalformedImageError(f"the compressed cluster at {offset:#x} is cut short")
+        return data
+
+    def _read(self, offset: int, length: int, what: str) -> bytes:
+        # A file may end inside of its last sector; the rest of that sector reads as zeros.
+        if length and offset + length > -(-self.file_size // fmt.SECTOR) * fmt.SECTOR:
+            raise MalformedImageError(f"the {what} at {offset:#x} lies outside of the file")
+        data = os.pread(self.descriptor, length, offset)
+        return data + bytes(length - len(data))
+
+    def _preallocated(self) -> bool:
+        """Whether clusters may be allocated though the file has holes there (``preallocation=metadata``).
+
+        QEMU decides by comparing the clusters in use with what the file system has allocated
+        (``qcow2_detect_metadata_preallocation``), so that the same images are looked at.
+        """
+        if self._holes is None:
+            allocated = os.fstat(self.descriptor).st_blocks * 512 // self.header.cluster_size
+            threshold = max(allocated * 10 // 9, allocated + 2)
+            self._holes = -(-self.file_size // self.header.cluster_size) >= threshold and (
+                refcounts.count_used(self.descriptor, self.header, self.file_size, threshold) >= threshold
+            )
+        return self._holes
+
+    def _mark_holes(self, runs: Runs) -> Runs:
+        """Turn the parts of data runs over which the file has a hole into `RunState.DATA_HOLE`."""
+        cuts: list[int] = []
+        holes: list[tuple[int, int]] = []
+        lengths = runs.length
+        for index in np.flatnonzero(runs.state == RunState.DATA):
+            guest, host = int(runs.start[index]), int(runs.host[index])
+            end = host + int(lengths[index])
+            position = host
+            extents = [*data_extents(self.descriptor, host, min(end, self.file_size)), (end, end)]
+            for data, data_end in extents:
+                if data > position:
+                    holes.append((guest + position - host, guest + data - host))
+                    cuts += holes[-1]
+                position = data_end
+        if not holes:
+            return runs
+        inside = np.unique(np.array([c for c in cuts if runs.start[0] < c < runs.end], np.int64))
+        pieces = split_at(runs, inside)
+        state = pieces.state.copy()
+        for hole_start, hole_end in holes:
+            low, high = np.searchsorted(pieces.start, [hole_start, hole_end])
+            state[low:high] = RunState.DATA_HOLE
+        return coalesce(Runs(pieces.start, state, pieces.layer, pieces.host, pieces.end))
+
+
+def _decompress(packed: bytes, cluster_size: int, compression_type: int) -> bytes:
+    """Decompress one cluster: raw deflate with a 4 KiB window, or one zstd frame; trailing bytes are padding."""
+    if compression_type == fmt.COMPRESSION_ZSTD:
+        return _decompress_zstd(packed, cluster_size)
+    return zlib.decompressobj(-12).decompress(packed, cluster_size)
+
+
+def _decompress_zstd(packed: bytes, cluster_size: int) -> bytes:
+    import sys
+
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    try:
+        return zstd.ZstdDecompressor().decompress(packed, cluster_size)
+    except zstd.ZstdError as error:
+        raise ValueError(str(error)) from error

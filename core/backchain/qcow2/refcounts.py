@@ -1,0 +1,91 @@
+"""Refcount tables and blocks: how often each host cluster of a qcow2 file is used.
+
+Source: section "Host cluster management" of QEMU's qcow2 specification.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backchain.errors import MalformedImageError
+from backchain.qcow2 import format as fmt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from backchain.qcow2.header import Header
+
+Counts = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+"""Refcounts of one block, native byte order, one item per host cluster; uint8, 16, 32 or 64 by the width."""
+
+
+def counts_dtype(refcount_bits: int) -> np.dtype[Any]:
+    """Give the native type that holds refcounts of a width: uint8 for 1 to 8 bits, then uint16, 32, 64."""
+    return np.dtype(f"u{max(refcount_bits // 8, 1)}")
+
+
+def decode_block(raw: bytes, refcount_bits: int) -> Counts:
+    """Decode a refcount block (one cluster of bytes) into counts; widths below 8 bits are packed from bit 0 up."""
+    if refcount_bits >= 8:
+        return np.frombuffer(raw, counts_dtype(refcount_bits).newbyteorder(">")).astype(counts_dtype(refcount_bits))
+    packed = np.frombuffer(raw, np.uint8)
+    shifts = np.arange(0, 8, refcount_bits, dtype=np.uint8)
+    mask = np.uint8((1 << refcount_bits) - 1)
+    return ((packed[:, None] >> shifts) & mask).reshape(-1)
+
+
+def encode_block(counts: Counts, refcount_bits: int) -> bytes:
+    """Encode counts into a refcount block; the reverse of `decode_block`."""
+    if refcount_bits >= 8:
+        return counts.astype(counts.dtype.newbyteorder(">")).tobytes()
+    shifts = np.arange(0, 8, refcount_bits, dtype=np.uint8)
+    fields = counts.reshape(-1, len(shifts)) << shifts
+    packed: bytes = np.bitwise_or.reduce(fields, axis=1).astype(np.uint8).tobytes()
+    return packed
+
+
+def read_table(descriptor: int, header: Header, file_size: int) -> NDArray[np.uint64]:
+    """Read the refcount table.
+
+    Returns:
+        uint64, shape (entries,): host offsets of the refcount blocks in bytes, 0 where there is none.
+
+    Raises:
+        MalformedImageError: An offset is unaligned or lies outside of the file.
+    """
+    length = header.refcount_table_clusters * header.cluster_size
+    raw = os.pread(descriptor, length, header.refcount_table_offset)
+    raw += bytes(length - len(raw))
+    table = np.frombuffer(raw, ">u8").astype(np.uint64) & np.uint64(fmt.REFTABLE_OFFSET_MASK)
+    if (table & np.uint64(header.cluster_size - 1)).any() or (table >= np.uint64(max(file_size, 1))).any():
+        raise MalformedImageError("the refcount table names a block outside of the file")
+    return table
+
+
+def read_block(descriptor: int, header: Header, offset: int) -> Counts:
+    """Read and decode the refcount block at host `offset` (bytes)."""
+    raw = os.pread(descriptor, header.cluster_size, offset)
+    return decode_block(raw + bytes(header.cluster_size - len(raw)), header.refcount_bits)
+
+
+def blocks(descriptor: int, header: Header, file_size: int) -> Iterator[tuple[int, Counts]]:
+    """Yield (first host cluster, counts) of every refcount block that exists, in ascending order."""
+    table = read_table(descriptor, header, file_size)
+    for index in np.flatnonzero(table).tolist():
+        yield index * header.refcount_block_entries, read_block(descriptor, header, int(table[index]))
+
+
+def count_used(descriptor: int, header: Header, file_size: int, enough: int) -> int:
+    """Count the host clusters in use, up to about `enough` (the count stops after the block that reaches it)."""
+    used = 0
+    clusters = -(-file_size // header.cluster_size)
+    for first, counts in blocks(descriptor, header, file_size):
+        used += int(np.count_nonzero(counts[: max(clusters - first, 0)]))
+        if used >= enough:
+            break
+    return used

@@ -1,0 +1,165 @@
+"""L2 tables decoded into runs, a window at a time, with numpy and no loop over clusters.
+
+Why it looks as it does (measured on tables of a terabyte disk): a window is a few tables (256 KiB), small enough for
+the processor's cache; one OR over the window tells whether any entry is compressed or zero, and the passes for those
+are skipped when none is; neighbouring entries are compared once to find where runs begin.
+
+Source: sections "L2 table entry", "Standard Cluster Descriptor", "Compressed Clusters Descriptor" and "Extended L2
+Entries" of QEMU's qcow2 specification.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backchain.errors import MalformedImageError
+from backchain.qcow2 import format as fmt
+from backchain.runs import Runs, RunState, coalesce
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backchain.qcow2.header import Header
+
+_COMPRESSED = np.uint64(fmt.OFLAG_COMPRESSED)
+_ZERO = np.uint64(fmt.OFLAG_ZERO)
+_OFFSET = np.uint64(fmt.OFFSET_MASK)
+_ENTRY = np.uint64((1 << 63) - 1)
+_HALF = np.uint64(0xFFFF_FFFF)
+
+
+def read_entries(raw: bytes | bytearray | memoryview) -> NDArray[np.uint64]:
+    """Give big-endian table bytes as native uint64, shape (len(raw) // 8,)."""
+    return np.frombuffer(raw, ">u8").astype(np.uint64)
+
+
+def decode(entries: NDArray[np.uint64], header: Header, start: int, file_size: int) -> Runs:
+    """Decode L2 entries into runs.
+
+    Args:
+        entries: uint64, shape (n,), or shape (2 n,) with extended L2 entries (entry, bitmap, entry, bitmap, ...).
+        header: The image's header.
+        start: Guest offset of the first entry's cluster, in bytes.
+        file_size: Length of the image file in bytes; host offsets are checked against it.
+
+    Returns:
+        Runs of layer 0 that cover n clusters from `start`.
+
+    Raises:
+        MalformedImageError: A host offset is unaligned or lies outside of the file, or an entry is not legal.
+    """
+    if header.extended_l2:
+        return _decode_extended(entries[0::2], entries[1::2], header, start, file_size)
+    seen = int(np.bitwise_or.reduce(entries)) if len(entries) else 0
+    if not seen & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO):
+        return _decode_plain(entries, header, start, file_size)
+    compressed = (entries & _COMPRESSED) != 0
+    zero = ((entries & _ZERO) != 0) & ~compressed
+    if header.version < 3 and zero.any():
+        raise MalformedImageError("an L2 entry of a version 2 image has the zero flag, which only version 3 knows")
+    offset = (entries & _OFFSET).astype(np.int64)
+    offset[compressed] = 0
+    _check_offsets(offset, header, file_size)
+    _check_compressed(entries[compressed], header, file_size)
+    state = np.where(offset != 0, RunState.DATA, RunState.UNALLOCATED).astype(np.uint8)
+    state[zero] = np.where(offset[zero] != 0, RunState.ZERO_ALLOCATED, RunState.ZERO)
+    state[compressed] = RunState.COMPRESSED
+    host = np.where(offset != 0, offset, -1)
+    host[compressed] = (entries[compressed] & _ENTRY).astype(np.int64)
+    return _runs(_starts(len(entries), header, start), state, host, start + len(entries) * header.cluster_size)
+
+
+def _decode_plain(entries: NDArray[np.uint64], header: Header, start: int, file_size: int) -> Runs:
+    """Decode a window in which no entry is compressed or zero: most windows of most images."""
+    offset = (entries & _OFFSET).view(np.int64)
+    end = start + len(entries) * header.cluster_size
+    if not offset.any():
+        return Runs.one(start, end, RunState.UNALLOCATED)
+    _check_offsets(offset, header, file_size)
+    following = np.where(offset != 0, offset + header.cluster_size, 0)
+    breaks = np.flatnonzero(offset[1:] != following[:-1]) + 1
+    first = np.concatenate((np.zeros(1, np.int64), breaks))
+    host = offset[first]
+    allocated = host != 0
+    state = np.where(allocated, RunState.DATA, RunState.UNALLOCATED).astype(np.uint8)
+    return Runs(
+        start + first * header.cluster_size, state, np.zeros(len(first), np.uint16), np.where(allocated, host, -1), end
+    )
+
+
+def _decode_extended(
+    entries: NDArray[np.uint64], bitmaps: NDArray[np.uint64], header: Header, start: int, file_size: int
+) -> Runs:
+    """Decode extended L2 entries; only clusters whose subclusters differ are expanded into 32 units."""
+    compressed = (entries & _COMPRESSED) != 0
+    offset = np.where(compressed, 0, (entries & _OFFSET).astype(np.int64))
+    _check_offsets(offset, header, file_size)
+    _check_compressed(entries[compressed], header, file_size)
+    allocated = np.where(compressed, _HALF, bitmaps & _HALF)
+    zero = np.where(compressed, 0, bitmaps >> np.uint64(32))
+    if (allocated & zero).any() or (allocated[(offset == 0) & ~compressed]).any():
+        raise MalformedImageError("the subcluster bitmap of an extended L2 entry contradicts itself")
+    whole = ((allocated == 0) | (allocated == _HALF)) & ((zero == 0) | (zero == _HALF))
+    units = np.where(whole, 1, fmt.SUBCLUSTERS_PER_CLUSTER)
+    cluster = np.repeat(np.arange(len(entries)), units)
+    first_unit = np.cumsum(units) - units
+    sub = np.arange(len(cluster)) - first_unit[cluster]
+    bit = sub.astype(np.uint64)
+    has_data = ((allocated[cluster] >> bit) & np.uint64(1)) != 0
+    has_zero = ((zero[cluster] >> bit) & np.uint64(1)) != 0
+    reserved = offset[cluster] != 0
+    state = np.where(reserved, RunState.UNALLOCATED_RESERVED, RunState.UNALLOCATED).astype(np.uint8)
+    state[has_data] = RunState.DATA
+    state[has_zero] = np.where(reserved[has_zero], RunState.ZERO_ALLOCATED, RunState.ZERO)
+    state[compressed[cluster]] = RunState.COMPRESSED
+    host = np.where(reserved, offset[cluster] + sub * header.subcluster_size, -1)
+    host[compressed[cluster]] = (entries[compressed] & _ENTRY).astype(np.int64)
+    begin = start + cluster * header.cluster_size + sub * header.subcluster_size
+    return _runs(begin, state, host, start + len(entries) * header.cluster_size)
+
+
+def compressed_extent(entry: int, cluster_bits: int) -> tuple[int, int]:
+    """Give (host offset, length) in bytes of the compressed data that an L2 entry names.
+
+    The length is rounded up to whole sectors, so that it may reach past the data and past the end of the file.
+    """
+    shift = 62 - (cluster_bits - 8)
+    offset = entry & ((1 << shift) - 1)
+    sectors = ((entry >> shift) & ((1 << (cluster_bits - 8)) - 1)) + 1
+    return offset, sectors * fmt.SECTOR - (offset & (fmt.SECTOR - 1))
+
+
+def compressed_extents(
+    entries: NDArray[np.int64] | NDArray[np.uint64], cluster_bits: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give host offsets and lengths in bytes, as `compressed_extent`, for many L2 entries; int64, shape (n,)."""
+    raw = entries.astype(np.int64) & ((1 << 62) - 1)
+    shift = 62 - (cluster_bits - 8)
+    offset = raw & ((1 << shift) - 1)
+    sectors = ((raw >> shift) & ((1 << (cluster_bits - 8)) - 1)) + 1
+    return offset, sectors * fmt.SECTOR - (offset & (fmt.SECTOR - 1))
+
+
+def _starts(count: int, header: Header, start: int) -> NDArray[np.int64]:
+    return np.arange(start, start + count * header.cluster_size, header.cluster_size, dtype=np.int64)
+
+
+def _runs(start: NDArray[np.int64], state: NDArray[np.uint8], host: NDArray[np.int64], end: int) -> Runs:
+    return coalesce(Runs(start, state, np.zeros(len(start), np.uint16), host, end))
+
+
+def _check_offsets(offset: NDArray[np.int64], header: Header, file_size: int) -> None:
+    """Check the host offsets of standard clusters (0 stands for none)."""
+    if not len(offset):
+        return
+    if int(np.bitwise_or.reduce(offset)) & (header.cluster_size - 1):
+        raise MalformedImageError("an L2 entry names a host offset that is not aligned to a cluster")
+    if int(offset.max()) >= file_size:
+        raise MalformedImageError(f"an L2 entry names host offset {int(offset.max()):#x}, past the end of the file")
+
+
+def _check_compressed(entries: NDArray[np.uint64], header: Header, file_size: int) -> None:
+    if len(entries) and int(compressed_extents(entries, header.cluster_bits)[0].max()) >= file_size:
+        raise MalformedImageError("a compressed cluster lies past the end of the file")
