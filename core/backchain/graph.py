@@ -150,12 +150,12 @@ class ChainGraph:
         info = self._images[image]
         backing = self.backing_of(image)
         return {
-            "path": str(info.path),
+            "path": info.location,
             "format": info.format,
             "virtual_size": info.virtual_size,
             "disk_size": info.disk_size,
             "cluster_size": info.cluster_size,
-            "backing": str(self._images[backing].path) if backing is not None else None,
-            "overlays": [str(self._images[o].path) for o in self.overlays_of(image)],
+            "backing": self._images[backing].location if backing is not None else None,
+            "overlays": [self._images[o].location for o in self.overlays_of(image)],
             "state": str(info.state),
         }

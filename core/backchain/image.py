@@ -67,6 +67,7 @@ class ImageInfo:
         state: Whether the image can be used.
         problem: One line on what is wrong; empty when the state is OK.
         fingerprint: Identity and change marker of the file, or None.
+        remote: Name of a backing file that is no file of this machine (a protocol or ``json:``), as recorded.
     """
 
     id: ImageId
@@ -81,11 +82,17 @@ class ImageInfo:
     state: ImageState = ImageState.OK
     problem: str = ""
     fingerprint: Fingerprint | None = None
+    remote: str | None = None
+
+    @property
+    def location(self) -> str:
+        """Where the image is, for programs: its path, or the recorded name of what is no file of this machine."""
+        return self.remote or str(self.path)
 
     @property
     def name(self) -> str:
         """File name, safe to print (control characters escaped)."""
-        return printable(self.path.name)
+        return printable(self.remote or self.path.name)
 
     @property
     def label(self) -> str:
@@ -96,7 +103,7 @@ class ImageInfo:
     @property
     def display_path(self) -> str:
         """The whole path, safe to print."""
-        return printable(str(self.path))
+        return printable(self.location)
 
     @property
     def readable(self) -> bool:

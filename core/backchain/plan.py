@@ -165,7 +165,7 @@ class Plan:
         """Give the plan's JSON document as DESIGN's contract sets it out (paths in place of identities)."""
 
         def path(image: ImageId | None) -> str | None:
-            return str(self.before[image].path) if image is not None else None
+            return self.before[image].location if image is not None else None
 
         return {
             "operation": self.operation.name,
