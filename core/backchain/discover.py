@@ -1,0 +1,227 @@
+"""Files and folders in, one ChainGraph out: every chain they hang in, siblings included. Reads headers alone.
+
+A backing file is followed under the name that its overlay records, as QEMU would resolve it; one that is missing,
+unreadable or reached over a network is a node of its own. Every file is followed once, so a loop ends the walk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backchain.errors import MissingImageError
+from backchain.filename import BackingLink, printable
+from backchain.graph import ChainGraph
+from backchain.image import (
+    Fingerprint,
+    ImageId,
+    ImageInfo,
+    ImageState,
+    image_id,
+    missing_image,
+    read_image_info,
+)
+from backchain.scan import DEFAULT_BUDGET, FolderScan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+KNOWN_FORMATS = frozenset({"qcow2", "raw"})
+"""Formats that backchain reads."""
+
+
+def discover(paths: Sequence[Path], *, scan: Sequence[Path] = (), budget: int = DEFAULT_BUDGET) -> ChainGraph:
+    """Find the images that hang together with `paths`.
+
+    Args:
+        paths: Images and folders. Of a folder (and the folders in it) every image is taken: qcow2 by its magic, raw by
+            its suffix. An image is taken whatever it is.
+        scan: More folders in which overlays may lie. The folders of every chain's own images are always searched.
+            Images found so are taken only if they hang together with `paths`.
+        budget: Folder entries to look at in all; what is left out is noted in the graph's `incomplete`.
+
+    Returns:
+        The graph. A node's format is what its own magic says; what an overlay records of it is in the overlay's
+        `backing.format`, and where the two differ that is the hazard format-mismatch. Images in a loop have state
+        LOOP.
+
+    Raises:
+        MissingImageError: One of `paths` or `scan` does not exist or can't be opened.
+    """
+    return _Discovery(budget).run([_tidy(p) for p in paths], [_tidy(p) for p in scan])
+
+
+class _Discovery:
+    """The state of one discovery: what was found, what backs what, and what was asked for."""
+
+    def __init__(self, budget: int) -> None:
+        self._images: dict[ImageId, ImageInfo] = {}
+        self._links: dict[ImageId, ImageId] = {}
+        self._asked: dict[ImageId, None] = {}
+        self._searched: set[Path] = set()
+        self._scan = FolderScan(budget)
+
+    def run(self, paths: Sequence[Path], scan: Sequence[Path]) -> ChainGraph:
+        for path in paths:
+            if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, it takes what may not be looked at for no folder
+                self._asked.update(dict.fromkeys(self._search(path)))
+            else:
+                self._asked[self._add(read_image_info(path))] = None
+        for folder in scan:
+            if not os.path.isdir(folder):  # noqa: PTH112 - as above
+                raise MissingImageError(f"{printable(str(folder))} is not a folder")
+            self._search(folder)
+        connected = self._search_own_folders()
+        return self._graph(connected)
+
+    def _search(self, folder: Path) -> list[ImageId]:
+        """Read every image in `folder` and below, with what backs it; give their identities."""
+        self._searched.add(folder)
+        return [self._add(info) for path in self._scan.images(folder) if (info := _read(path)) is not None]
+
+    def _search_own_folders(self) -> set[ImageId]:
+        """Search the folders of what hangs together with what was asked for, until there is nothing new."""
+        while True:
+            connected = self._connected(self._asked)
+            folders = {self._images[i].path.parent for i in self._images if i in connected and self._is_file(i)}
+            new = sorted(folders - self._searched)
+            if not new:
+                return connected
+            for folder in new:
+                self._search(folder)
+
+    def _is_file(self, image: ImageId) -> bool:
+        """Whether `image` is a regular file: the folder of a device is full of things that nobody should open."""
+        info = self._images[image]
+        return info.fingerprint is not None and os.path.isfile(info.path)  # noqa: PTH113 - as in run
+
+    def _add(self, info: ImageInfo) -> ImageId:
+        """Add an image and, one after another, the files that back it."""
+        first = info.id
+        while info.id not in self._images:
+            self._images[info.id] = info
+            if info.backing is None:
+                break
+            below = _read_backing(info.backing)
+            self._links[info.id] = below.id
+            info = below
+        return first
+
+    def _connected(self, start: Iterable[ImageId]) -> set[ImageId]:
+        """Give what hangs together with `start`, over links as QEMU would follow them."""
+        neighbours: dict[ImageId, list[ImageId]] = {}
+        for overlay, backing in self._trusted_links():
+            neighbours.setdefault(overlay, []).append(backing)
+            neighbours.setdefault(backing, []).append(overlay)
+        found: set[ImageId] = set()
+        waiting = list(start)
+        while waiting:
+            image = waiting.pop()
+            if image not in found:
+                found.add(image)
+                waiting.extend(neighbours.get(image, ()))
+        return found
+
+    def _trusted_links(self) -> list[tuple[ImageId, ImageId]]:
+        """Give the links, but for those out of a file that every overlay of it records as raw.
+
+        QEMU takes such a file as plain data: a qcow2 header in it may have been written by the guest, and its link
+        may lead anywhere.
+        """
+        recorded: dict[ImageId, set[str | None]] = {}
+        for overlay, backing in self._links.items():
+            link = self._images[overlay].backing
+            recorded.setdefault(backing, set()).add(link.format if link is not None else None)
+        return [(o, b) for o, b in self._links.items() if recorded.get(o) != {"raw"}]
+
+    def _graph(self, connected: set[ImageId]) -> ChainGraph:
+        order = [*self._asked, *(i for i in self._images if i not in self._asked)]
+        images = [self._images[i] for i in order if i in connected]
+        links = [(o, b) for o, b in self._trusted_links() if o in connected]
+        graph = ChainGraph(images, links, incomplete=self._scan.notes())
+        return graph.with_changes(replace=[_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop])
+
+
+def _read(path: Path) -> ImageInfo | None:
+    """Read an image found in a folder; None when it is gone or has become something else since."""
+    try:
+        return read_image_info(path)
+    except MissingImageError as error:
+        info = _not_opened(path, error)
+        return info if info.state is ImageState.UNREADABLE and info.fingerprint is not None else None
+
+
+def _read_backing(link: BackingLink) -> ImageInfo:
+    """Read the file that a link names, or make the node of one that can't be read."""
+    if link.path is None:
+        problem = f"{printable(link.name)} is no file of this machine and is not followed"
+        return ImageInfo(
+            ImageId(f"remote:{link.name}"), Path(link.name), "unknown", state=ImageState.UNREADABLE, problem=problem,
+            remote=link.name,
+        )  # fmt: skip
+    path = _tidy(link.path)
+    try:
+        # Opening alone can act on a device (a tape rewinds, a watchdog starts): look before.
+        status = path.stat()
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
+            problem = "neither a file nor a block device"
+            return ImageInfo(image_id(status), path, "unknown", state=ImageState.UNREADABLE, problem=problem)
+        info = read_image_info(path)
+    except MissingImageError as error:
+        return _not_opened(path, error)
+    except (OSError, ValueError) as error:
+        return _not_reached(path, error)
+    if info.format == "raw" and link.format is not None and link.format not in KNOWN_FORMATS:
+        return read_image_info(path, image_format=link.format)
+    return info
+
+
+def _not_opened(path: Path, error: MissingImageError) -> ImageInfo:
+    """Make the node of a file that could not be opened; it keeps its identity if it is there."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as reason:
+        return _not_reached(path, reason)
+    cause = error.__cause__
+    problem = os.strerror(cause.errno or 0) if isinstance(cause, OSError) else error.message
+    return ImageInfo(
+        image_id(status), path, "unknown", disk_size=status.st_blocks * 512, file_size=status.st_size,
+        state=ImageState.UNREADABLE, problem=problem, fingerprint=Fingerprint.of(status),
+    )  # fmt: skip
+
+
+def _not_reached(path: Path, error: Exception) -> ImageInfo:
+    """Make the node of a name that leads to no file, or to none that may be looked at."""
+    identity = ImageId(f"missing:{path}")
+    if not isinstance(error, OSError):
+        info = missing_image(path, "no file can have such a name")
+    elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        identity = ImageId(f"missing:{os.path.realpath(path)}")
+        info = missing_image(path, "the file does not exist")
+    else:
+        info = replace(missing_image(path, os.strerror(error.errno or 0)), state=ImageState.UNREADABLE)
+    return replace(info, id=identity)
+
+
+def _in_loop(info: ImageInfo, length: int) -> ImageInfo:
+    if length == 1:
+        problem = "the image is backed by itself"
+    else:
+        problem = f"the image is in a loop of {length} that back one another"
+    return replace(info, state=ImageState.LOOP, problem=problem)
+
+
+def _tidy(path: Path) -> Path:
+    """Make `path` absolute and fold ``..`` away where that leads to the same folder (symlinks can make it differ)."""
+    path = path if path.is_absolute() else Path.cwd() / path
+    if ".." not in path.parts:
+        return path
+    folded = Path(os.path.normpath(path))
+    try:
+        return folded if os.path.samestat(path.parent.stat(), folded.parent.stat()) else path
+    except (OSError, ValueError):
+        return path

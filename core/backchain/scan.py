@@ -1,0 +1,136 @@
+"""Looking through folders for disk images, without ever opening what could block or what a budget forbids.
+
+Only regular files are opened. A qcow2 image is known by its magic, whatever it is called; a raw image has none and is
+known by its suffix alone. Folders that are symlinks are not entered: they lead into circles and out of the folder that
+was asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backchain.filename import printable
+from backchain.qcow2 import format as fmt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_BUDGET = 20_000
+"""Folder entries looked at before a search gives up: about half a second."""
+
+RAW_SUFFIXES = frozenset({".raw", ".img"})
+"""Suffixes by which a raw image is known."""
+
+_IMAGE_SUFFIXES = RAW_SUFFIXES | {".qcow2", ".qcow"}
+_MAGIC = fmt.MAGIC.to_bytes(4, "big")
+
+_FolderId = tuple[int, int]
+
+
+@dataclass(slots=True)
+class FolderScan:
+    """One search through any number of folders, with one budget for all of them.
+
+    Attributes:
+        budget: Folder entries that may still be looked at.
+        incomplete: What was not looked at, one line each.
+    """
+
+    budget: int = DEFAULT_BUDGET
+    incomplete: list[str] = field(default_factory=list)
+    _seen: set[_FolderId] = field(default_factory=set)
+    _linked: dict[_FolderId, Path] = field(default_factory=dict)
+    _given_up: bool = False
+
+    def images(self, folder: Path) -> Iterator[Path]:
+        """Give the images in `folder` and below, nearest folders first, each folder once per search.
+
+        Names of one file that are symlinks come after the files of their folder, so that a file is found under its
+        own name first.
+        """
+        waiting = deque([folder])
+        while waiting:
+            current = waiting.popleft()
+            if self._given_up:
+                return
+            entries = self._entries(current)
+            folders = [e for e in entries if e.is_dir(follow_symlinks=False)]
+            links = [e for e in entries if e.is_symlink()]
+            files = [e for e in entries if e.is_file(follow_symlinks=False)]
+            yield from self._images_among(current, files)
+            yield from self._images_among(current, [e for e in links if self._is_file_or_notes_folder(e)])
+            waiting.extend(Path(e.path) for e in folders)
+
+    def notes(self) -> tuple[str, ...]:
+        """Give what was not looked at, one line each, when the search is over."""
+        unseen = [p for identity, p in self._linked.items() if identity not in self._seen]
+        return (*self.incomplete, *(f"{_shown(p)}: a symlink to another folder, not entered" for p in unseen))
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """Give the entries of `folder` by name, or none when it was seen, can't be read, or exceeds the budget."""
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in self._seen:
+                return []
+            self._seen.add((status.st_dev, status.st_ino))
+            entries: list[os.DirEntry[str]] = []
+            with os.scandir(folder) as found:
+                for entry in found:
+                    if self.budget <= 0:
+                        self._give_up(folder)
+                        break
+                    self.budget -= 1
+                    entries.append(entry)
+        except OSError as error:
+            self.incomplete.append(f"{_shown(folder)}: {os.strerror(error.errno or 0)}")
+            return []
+        return sorted(entries, key=lambda e: e.name)
+
+    def _give_up(self, folder: Path) -> None:
+        self._given_up = True
+        self.incomplete.append(f"{_shown(folder)}: too many files, the search stopped here")
+
+    def _is_file_or_notes_folder(self, link: os.DirEntry[str]) -> bool:
+        try:
+            if link.is_dir():
+                status = link.stat()
+                self._linked.setdefault((status.st_dev, status.st_ino), Path(link.path))
+            return link.is_file()
+        except OSError:  # a dangling link, or a circle of links
+            return False
+
+    def _images_among(self, folder: Path, entries: list[os.DirEntry[str]]) -> Iterator[Path]:
+        unreadable = 0
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - one call for each of thousands
+            magic = _first_bytes(entry.path)
+            unreadable += magic is None
+            if magic == _MAGIC or suffix in RAW_SUFFIXES or (magic is None and suffix in _IMAGE_SUFFIXES):
+                yield Path(entry.path)
+        if unreadable:
+            self.incomplete.append(
+                f"{_shown(folder)}: {unreadable} file{' is' if unreadable == 1 else 's are'} not readable"
+            )
+
+
+def _first_bytes(path: str) -> bytes | None:
+    """Give the first four bytes of a regular file, or None when it can't be read."""
+    try:
+        # The entry may have become a FIFO since the folder was read: never wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return os.read(descriptor, 4)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _shown(path: Path) -> str:
+    return printable(str(path))
