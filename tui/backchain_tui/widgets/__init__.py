@@ -1,0 +1,1 @@
+"""The widgets around the diagram: cluster map, details, plan, job, and the bars above and below."""

@@ -1,0 +1,103 @@
+"""The line above the picture (what is shown) and the line below it (which keys are valid now)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from textual.strip import Strip
+from textual.widget import Widget
+
+from backchain_tui.actions import ACTIONS, Action
+
+if TYPE_CHECKING:
+    from textual import events
+    from textual.screen import Screen
+
+
+class TitleBar(Widget):
+    """One line: the program, what it looks at, and a note at the right."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"title-bar--name", "title-bar--note"}
+
+    def __init__(self, text: str = "", note: str = "") -> None:
+        """Make the line.
+
+        Args:
+            text: What is looked at.
+            note: Shown at the right end.
+        """
+        super().__init__()
+        self._text, self._note = text, note
+
+    def tell(self, text: str, note: str = "") -> None:
+        """Change the words."""
+        self._text, self._note = text, note
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002 - Textual's signature
+        """Draw the line; what does not fit is cut at the right of the text."""
+        name = self.get_component_rich_style("title-bar--name")
+        note = self.get_component_rich_style("title-bar--note")
+        width = self.size.width
+        right = f" {self._note} " if self._note else ""
+        room = max(0, width - len(right) - 12)
+        text = self._text if len(self._text) <= room else self._text[: max(0, room - 1)] + "…"
+        segments = [Segment(" backchain ", name), Segment(f" {text}".ljust(room + 1), note), Segment(right, note)]
+        return Strip(segments).adjust_cell_length(width, note)
+
+
+class KeyBar(Widget):
+    """The footer: the keys that are valid now, as many as fit, the most needed first; a click presses a key."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"key-bar--key", "key-bar--text"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._chips: list[tuple[int, int, Action]] = []
+
+    def on_mount(self) -> None:
+        """Follow the screen's bindings."""
+        self.screen.bindings_updated_signal.subscribe(self, self._changed)
+
+    def _changed(self, screen: Screen[object]) -> None:
+        if screen is self.screen:
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:  # noqa: ARG002 - Textual's signature
+        """Draw the keys."""
+        key = self.get_component_rich_style("key-bar--key")
+        text = self.get_component_rich_style("key-bar--text")
+        segments, position = [], 0
+        self._chips = []
+        for action in self._fitting(self.size.width):
+            label = key_label(action)
+            segments += [Segment(f" {label} ", key), Segment(f"{action.text} ", text)]
+            width = _chip_width(action)
+            self._chips.append((position, position + width, action))
+            position += width
+        return Strip(segments).adjust_cell_length(self.size.width, text)
+
+    def _fitting(self, width: int) -> list[Action]:
+        valid = [a for a in ACTIONS if a.rank and self.screen.check_action(a.name, ())]
+        kept: list[Action] = []
+        for action in sorted(valid, key=lambda a: a.rank):
+            if sum(map(_chip_width, kept)) + _chip_width(action) > width:
+                continue
+            kept.append(action)
+        return [a for a in valid if a in kept]
+
+    def on_click(self, event: events.Click) -> None:
+        """Press the key under the mouse."""
+        for start, end, action in self._chips:
+            if start <= event.x < end:
+                self.app.simulate_key(action.keys.split(",")[0])
+
+
+def key_label(action: Action) -> str:
+    """Give what the footer and the help call an action's key."""
+    return action.shown or action.keys.split(",")[0]
+
+
+def _chip_width(action: Action) -> int:
+    return len(key_label(action)) + len(action.text) + 3

@@ -1,0 +1,99 @@
+"""The line of a job: its name, a bar, and the numbers, as many as the width allows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from textual.strip import Strip
+from textual.widget import Widget
+
+from backchain_tui import formatting as fmt
+
+if TYPE_CHECKING:
+    from backchain.jobs import JobProgress
+
+_BAR_SHARE = 0.3
+"""Share of the line that the bar takes, at least `_BAR_LEAST` columns."""
+
+_BAR_LEAST = 10
+
+
+class JobPanel(Widget):
+    """Two lines: bar and numbers; below them what the job is busy with, or how it ended."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "job-panel--name", "job-panel--done", "job-panel--track", "job-panel--number", "job-panel--note",
+        "job-panel--good", "job-panel--bad",
+    }  # fmt: skip
+
+    def __init__(self, *, ascii_only: bool = False, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        """Make an empty panel."""
+        super().__init__(id=id)
+        self._ascii = ascii_only
+        self._verb = ""
+        self._progress: JobProgress | None = None
+        self._note = ""
+        self._end = ""
+        self._shown: tuple[object, ...] = ()
+
+    def show(self, name: str, progress: JobProgress | None, note: str = "", *, end: str = "") -> None:
+        """Show a reading of the job.
+
+        Args:
+            name: "commit" or "pull".
+            progress: The reading; None before the first.
+            note: What the second line says: phase and speed, or the closing line.
+            end: "good" or "bad" once the job is over.
+        """
+        new = (name, progress, note, end)
+        if new != self._shown:
+            self._shown = new
+            self._verb, self._progress, self._note, self._end = new
+            self.refresh()
+
+    @property
+    def text(self) -> str:
+        """The panel's words, both lines."""
+        numbers = self._numbers(self._progress) if self._progress is not None else []
+        return "  ".join([self._verb, *numbers]) + "\n" + self._note
+
+    def render_line(self, y: int) -> Strip:
+        """Draw one of the two lines."""
+        style = self.get_component_rich_style
+        width = self.size.width
+        if y == 1 or self._progress is None:
+            tone = style(f"job-panel--{self._end or 'note'}")
+            text = f" {self._note}" if y == 1 else ""
+            if self._ascii:
+                text = text.replace(" · ", " | ")
+            return Strip([Segment(text[:width], tone)]).adjust_cell_length(width, style("job-panel--note"))
+        dot = ("*" if self._ascii else "●") if self._progress.state != "paused" else "="
+        name = f" {dot} {self._verb}  "
+        bar_width = max(_BAR_LEAST, int(width * _BAR_SHARE))
+        done = int(bar_width * self._progress.fraction)
+        full, rest = ("#", "-") if self._ascii else ("━", "─")
+        segments = [
+            Segment(name, style("job-panel--name")),
+            Segment(full * done, style("job-panel--done")),
+            Segment(rest * (bar_width - done), style("job-panel--track")),
+        ]
+        room = width - len(name) - bar_width
+        for number in self._numbers(self._progress):
+            if len(number) + 2 > room:
+                break
+            segments.append(Segment(f"  {number}", style("job-panel--number")))
+            room -= len(number) + 2
+        return Strip(segments).adjust_cell_length(width, style("job-panel--note"))
+
+    def _numbers(self, progress: JobProgress) -> list[str]:
+        numbers = [
+            fmt.percent(progress.fraction),
+            f"{fmt.number(progress.clusters)}/{fmt.number(progress.total_clusters)} clusters",
+            f"{fmt.size(progress.bytes)} of {fmt.size(progress.total_bytes)}",
+            fmt.rate(progress.rate),
+        ]
+        if not progress.state.ended:
+            numbers.append(f"ETA {fmt.eta(progress.eta)}".replace("–", "-" if self._ascii else "–"))
+        numbers.append("observed" if progress.observed else "estimated")
+        return numbers

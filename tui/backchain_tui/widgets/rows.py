@@ -1,0 +1,71 @@
+"""A panel of labelled rows: details of an image, a plan, its hazards, its commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from backchain_tui.describe import Row, Tone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import RenderableType
+    from textual.app import ComposeResult
+
+
+class RowsPanel(VerticalScroll):
+    """Shows `Row`s: labels in a narrow column, long texts folded, a row without a label over the whole width."""
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--label", *(f"rows--{tone}" for tone in Tone)}
+
+    def __init__(self, title: str, *, id: str) -> None:  # noqa: A002 - Textual's name
+        """Make an empty panel with a title."""
+        super().__init__(id=id)
+        self.border_title = Text(title).plain
+        self._rows: list[Row] = []
+
+    def compose(self) -> ComposeResult:
+        """The text inside of the scrolled window."""
+        yield Static(markup=False)
+
+    def show(self, rows: Iterable[Row]) -> None:
+        """Show these rows in place of the ones before."""
+        new = list(rows)
+        if new != self._rows:
+            self._rows = new
+            self._draw()
+
+    def _draw(self) -> None:
+        for static in self.query(Static):
+            static.update(self._renderable())
+
+    def notify_style_update(self) -> None:
+        """Draw in the colours of the new theme."""
+        super().notify_style_update()
+        if self.is_mounted:
+            self._draw()
+
+    def _renderable(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        table: Table | None = None
+        label_style = self.get_component_rich_style("rows--label", partial=True)
+        for row in self._rows:
+            text = Text(row.text, style=self.get_component_rich_style(f"rows--{row.tone}", partial=True))
+            if not row.label:
+                parts.append(text)
+                table = None
+                continue
+            if table is None:
+                table = Table.grid(padding=(0, 2, 0, 0))
+                table.add_column(no_wrap=True)
+                table.add_column(overflow="fold")
+                parts.append(table)
+            style = label_style if row.tone not in {Tone.BAD, Tone.WARN} else text.style
+            table.add_row(Text(row.label, style=style), text)
+        return Group(*parts)
