@@ -109,3 +109,21 @@ def forests(
         parent = draw(st.integers(0, count - 1))
         layers.append(draw(qcow2_layers(around, parent, bits, snapshots=False)))
     return Forest(tuple(layers))
+
+
+@st.composite
+def operations(draw: st.DrawFn, spec: Forest) -> tuple[str, int, int | None, bool]:
+    """Draw what to do on a forest of at least two layers: ("commit", top, base, keep) or ("pull", image, base, _).
+
+    The images are indices of the spec's layers; a pull's base may be None.
+    """
+    overlays = [i for i, layer in enumerate(spec.layers) if layer.parent is not None]
+    top = draw(st.sampled_from(overlays))
+    below: list[int] = []
+    parent = spec.layers[top].parent
+    while parent is not None:
+        below.append(parent)
+        parent = spec.layers[parent].parent
+    if draw(st.booleans()):
+        return "commit", top, draw(st.sampled_from(below)), draw(st.integers(0, 3)) == 3
+    return "pull", top, draw(st.sampled_from([*below, None])), False
