@@ -1,0 +1,75 @@
+"""The diagram as plain text: for `backchain graph`, and to compare a picture with what it should be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backchain.graph import ChainGraph
+from backchain_tui.diagram.canvas import Canvas
+from backchain_tui.diagram.figure import concerned, figure
+from backchain_tui.diagram.glyphs import glyph_set
+from backchain_tui.diagram.layout import Zoom, lay_out, place
+from backchain_tui.diagram.measure import cell_width, clean
+from backchain_tui.diagram.operation import OperationScene
+from backchain_tui.diagram.scene import ForestScene, Scene, View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backchain.image import ImageId
+    from backchain.plan import Plan
+    from backchain_tui.diagram.glyphs import GlyphSet
+
+EMPTY = "no images here: give an image, or a folder that holds some"
+"""What an empty forest says."""
+UNBOUNDED = 1_000_000
+"""Height of a window for a picture that may be as tall as it wants."""
+
+
+def longest_name(graph: ChainGraph, images: Iterable[ImageId]) -> int:
+    """Give the cells of the longest label among images."""
+    return max((cell_width(clean(graph[i].label)) for i in images), default=0)
+
+
+def make_scene(
+    subject: ChainGraph | Plan, zoom: Zoom, width: int, height: int, glyphs: GlyphSet, *, top: int = 0
+) -> Scene | None:
+    """Lay out a forest or an operation for a window; None for a forest without images."""
+    if isinstance(subject, ChainGraph):
+        if not len(subject):
+            return None
+        layout = lay_out(place(subject), zoom, width, height - top, longest_name(subject, subject))
+        return ForestScene(subject, layout, top)
+    longest = longest_name(subject.before, concerned(subject))
+    return OperationScene(figure(subject, zoom, width, height - top, longest), braille=glyphs.braille, top=top)
+
+
+def render_text(
+    subject: ChainGraph | Plan,
+    width: int = 80,
+    zoom: Zoom = Zoom.AUTO,
+    *,
+    ascii_only: bool = False,
+    height: int = UNBOUNDED,
+    view: View | None = None,
+) -> str:
+    """Draw a forest or an operation as text.
+
+    Args:
+        subject: A graph, or a plan (drawn as in Figures 4 and 5).
+        width: Columns to fit it into; what cannot be made narrower is wider.
+        zoom: Size of the boxes; AUTO takes the largest that fits.
+        ascii_only: Keep to ASCII.
+        height: Rows to fit it into.
+        view: Cursor, marks, sparklines and progress.
+
+    Returns:
+        Lines, each ended by a newline.
+    """
+    glyphs = glyph_set(ascii_only=ascii_only)
+    scene = make_scene(subject, zoom, width, height, glyphs)
+    if scene is None:
+        return EMPTY + "\n"
+    canvas = Canvas(scene.width, scene.height)
+    scene.paint(canvas, glyphs, view or View())
+    return canvas.text()

@@ -1,0 +1,82 @@
+"""Where the cursor goes: along links to the left and right, to the nearest box above and below."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+    from backchain_tui.diagram.scene import Scene
+
+_SIDEWAYS = 3
+"""Rows that a column to the side counts for: a box further down in line is nearer than one beside it."""
+
+
+def backing(graph: ChainGraph, scene: Scene, image: ImageId) -> ImageId | None:
+    """Give the nearest image below `image` in its chain that has a box, or None."""
+    return next((i for i in graph.chain(image)[1:] if scene.rect(i) is not None), None)
+
+
+def overlay(
+    graph: ChainGraph, scene: Scene, image: ImageId, visited: Mapping[ImageId, ImageId]
+) -> ImageId | None:  # fmt: skip
+    """Give the overlay of `image` to step to: the one last visited, else that on its row, else the nearest.
+
+    Overlays without a box (left out of a figure) are passed through.
+    """
+    seen = {image}
+    front = list(graph.overlays_of(image))
+    while front:
+        shown = [o for o in front if scene.rect(o) is not None]
+        if shown:
+            return _preferred(scene, image, shown, visited.get(image))
+        seen.update(front)
+        front = [o for f in front for o in graph.overlays_of(f) if o not in seen]
+    return None
+
+
+def _preferred(scene: Scene, image: ImageId, shown: list[ImageId], visited: ImageId | None) -> ImageId:
+    here = scene.rect(image)
+    if visited in shown or here is None:
+        return visited if visited in shown and visited is not None else shown[0]
+    middle = here.middle
+
+    def distance(other: ImageId) -> int:
+        rect = scene.rect(other)
+        return abs(rect.middle - middle) if rect is not None else 0
+
+    return min(shown, key=distance)
+
+
+def vertical(scene: Scene, image: ImageId, step: int) -> ImageId | None:
+    """Give the nearest box above (`step` -1) or below (1), or None."""
+    here = scene.rect(image)
+    if here is None:
+        return None
+    best: tuple[float, ImageId] | None = None
+    for other in scene.images():
+        rect = scene.rect(other)
+        if rect is None or (rect.middle - here.middle) * step <= 0:
+            continue
+        cost = abs(rect.middle - here.middle) / max(here.height, 1)
+        cost += _SIDEWAYS * abs(rect.center - here.center) / max(here.width, 1)
+        if best is None or cost < best[0]:
+            best = (cost, other)
+    return best[1] if best is not None else None
+
+
+def base(graph: ChainGraph, scene: Scene, image: ImageId) -> ImageId:
+    """Give the lowest image of the chain that has a box."""
+    return next((i for i in reversed(graph.chain(image)) if scene.rect(i) is not None), image)
+
+
+def leaf(graph: ChainGraph, scene: Scene, image: ImageId, visited: Mapping[ImageId, ImageId]) -> ImageId:
+    """Follow the overlays from `image` up to an active layer."""
+    seen = {image}
+    while (further := overlay(graph, scene, image, visited)) is not None and further not in seen:
+        seen.add(further)
+        image = further
+    return image

@@ -1,0 +1,448 @@
+"""The diagram as a Textual widget.
+
+`ChainDiagram` shows a forest, or an operation on it (BEFORE and AFTER with the data running between them). It draws
+only its window, and refreshes only rows that changed. It owns no timer and reads no clock: the screen's one timer calls
+`advance`, and the same calls always give the same picture.
+
+    diagram = ChainDiagram(id="diagram")
+    diagram.show_graph(graph, sparklines)        # the forest; sparklines may come later: set_sparklines
+    diagram.show_plan(plan)                      # the operation; None goes back to the forest
+    diagram.mark_range(base, top)                # words "base" and "top" on two boxes; None, None removes them
+    diagram.cursor = image                       # ImageId | None; scrolled into view; its ancestry is lit
+    diagram.blast = True                         # lights what would break if the cursor's image changed
+    diagram.zoom = Zoom.AUTO | CARD | BOX | PILL # also zoom_by(1), zoom_by(-1), cycle_zoom(); shown_zoom tells
+    diagram.in_use = frozenset({image})          # badge IN USE
+    diagram.set_job({source: 0.4}, busy=True)    # share copied per source; busy=False while paused; None: no job
+    diagram.advance(phase)                       # float that grows by about 1 a second; moves the colours
+    diagram.settle()                             # the job is done: flows at rest, the upper row faded
+    diagram.ascii = True                         # no Unicode
+    diagram.palette                              # the `Palette` in use, for a legend or other widgets
+
+Messages: `CursorMoved(image)`, `Activated(image)` (enter, or a click on the cursor's box), `Hovered(image | None)`.
+All have `.diagram` and `.image`. Setting `cursor` from outside posts CursorMoved only when it changes.
+Keys: arrows, home, end (base and active layer), enter; shift with arrows, the wheel, and dragging scroll.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.segment import Segment
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.reactive import reactive
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from backchain_tui.diagram import walk
+from backchain_tui.diagram.canvas import Canvas
+from backchain_tui.diagram.glyphs import glyph_set
+from backchain_tui.diagram.ink import Ink
+from backchain_tui.diagram.layout import Zoom
+from backchain_tui.diagram.scene import View
+from backchain_tui.diagram.text import EMPTY, make_scene
+from backchain_tui.theme import Palette
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from textual import events
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+    from backchain.plan import Plan
+    from backchain_tui.diagram.boxes import Sparkline
+    from backchain_tui.diagram.scene import Scene
+
+_SIZES = (Zoom.PILL, Zoom.BOX, Zoom.CARD)
+_PAN_COLUMNS, _PAN_ROWS = 8, 3
+
+
+class ChainDiagram(ScrollView, can_focus=True):
+    """A forest of images, or an operation on it."""
+
+    DEFAULT_CSS = """
+    ChainDiagram {
+        overflow: auto auto;
+        scrollbar-size: 1 1;
+    }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left", "walk('left')", "Backing file", show=False, id="diagram.left"),
+        Binding("right", "walk('right')", "Overlay", show=False, id="diagram.right"),
+        Binding("up", "walk('up')", "Image above", show=False, id="diagram.up"),
+        Binding("down", "walk('down')", "Image below", show=False, id="diagram.down"),
+        Binding("home", "walk('home')", "Base of the chain", show=False, id="diagram.base"),
+        Binding("end", "walk('end')", "Active layer", show=False, id="diagram.active"),
+        Binding("enter", "activate", "Choose", show=False, id="diagram.activate"),
+        Binding("shift+left", "pan(-1, 0)", "Pan left", show=False, id="diagram.pan-left"),
+        Binding("shift+right", "pan(1, 0)", "Pan right", show=False, id="diagram.pan-right"),
+        Binding("shift+up", "pan(0, -1)", "Pan up", show=False, id="diagram.pan-up"),
+        Binding("shift+down", "pan(0, 1)", "Pan down", show=False, id="diagram.pan-down"),
+    ]
+
+    cursor: reactive[ImageId | None] = reactive(None, repaint=False)
+    zoom: reactive[Zoom] = reactive(Zoom.AUTO, repaint=False)
+    blast: reactive[bool] = reactive(False, repaint=False)
+    in_use: reactive[frozenset[ImageId]] = reactive(frozenset["ImageId"](), repaint=False)
+    ascii: reactive[bool] = reactive(False, repaint=False)
+
+    class ImageMessage(Message):
+        """A message about one image of a diagram."""
+
+        def __init__(self, diagram: ChainDiagram, image: ImageId) -> None:
+            super().__init__()
+            self.diagram = diagram
+            self.image = image
+
+        @property
+        def control(self) -> ChainDiagram:
+            """The diagram that sent it."""
+            return self.diagram
+
+    class CursorMoved(ImageMessage):
+        """The cursor is on another image."""
+
+    class Activated(ImageMessage):
+        """The user chose an image: enter, or a click on the box under the cursor."""
+
+    class Hovered(Message):
+        """The mouse is over another image, or over none."""
+
+        def __init__(self, diagram: ChainDiagram, image: ImageId | None) -> None:
+            super().__init__()
+            self.diagram = diagram
+            self.image = image
+
+        @property
+        def control(self) -> ChainDiagram:
+            """The diagram that sent it."""
+            return self.diagram
+
+    def __init__(self, *, ascii_only: bool = False, **options: Any) -> None:
+        """Make an empty diagram.
+
+        Args:
+            ascii_only: Keep to ASCII.
+            options: For `Widget`: name, id, classes, disabled.
+        """
+        super().__init__(**options)
+        self._graph: ChainGraph | None = None
+        self._plan: Plan | None = None
+        self._scene: Scene | None = None
+        self._canvas: Canvas | None = None
+        self._palette: Palette | None = None
+        self._sparklines: Mapping[ImageId, Sparkline] = {}
+        self._marks: Mapping[ImageId, str] = {}
+        self._progress: Mapping[ImageId, float] | None = None
+        self._busy = True
+        self._settled = False
+        self._phase = 0.0
+        self._visited: dict[ImageId, ImageId] = {}
+        self._hovered: ImageId | None = None
+        self._dragged: tuple[int, int] | None = None
+        self._moved = False
+        self.set_reactive(ChainDiagram.ascii, ascii_only)
+
+    # --- what is shown --------------------------------------------------------------------------------------------
+
+    def show_graph(self, graph: ChainGraph, sparklines: Mapping[ImageId, Sparkline] | None = None) -> None:
+        """Show a forest; the cursor stays on its image when that is still there."""
+        self._graph = graph
+        if sparklines is not None:
+            self._sparklines = dict(sparklines)
+        self._plan = None
+        self._forget_job()
+        self._lay_out()
+        if self.cursor not in graph:
+            self.cursor = next(iter(graph), None)
+
+    def show_plan(self, plan: Plan | None) -> None:
+        """Show an operation instead of the forest; None goes back."""
+        if plan is None and self._plan is None:
+            return
+        self._plan = plan
+        self._forget_job()
+        self._lay_out()
+        self._show_cursor()
+
+    def set_sparklines(self, sparklines: Mapping[ImageId, Sparkline]) -> None:
+        """Add sparklines that were read later."""
+        self._sparklines = {**self._sparklines, **sparklines}
+        self._paint()
+
+    def mark_range(
+        self, base: ImageId | None, top: ImageId | None, words: tuple[str, str] = ("base", "top")
+    ) -> None:  # fmt: skip
+        """Put a word on the boxes at the ends of the range that is being chosen."""
+        ends = zip((base, top), words, strict=True)
+        self._marks = {image: word for image, word in ends if image is not None}
+        self._paint()
+
+    def set_job(self, progress: Mapping[ImageId, float] | None, *, busy: bool = True) -> None:
+        """Show how far a job is.
+
+        Args:
+            progress: Share copied per source, 0.0 to 1.0; None when there is no job.
+            busy: Whether data moves just now.
+        """
+        self._progress = None if progress is None else dict(progress)
+        self._busy = busy
+        self._settled = False
+        self._paint()
+
+    def advance(self, phase: float) -> None:
+        """Move the colours of the flows; of no effect on a forest, or when the job has settled."""
+        self._phase = phase
+        if self._plan is not None and not self._settled:
+            self._paint()
+
+    def settle(self) -> None:
+        """Show the operation as done."""
+        self._settled = True
+        self._paint()
+
+    def zoom_by(self, step: int) -> None:
+        """Make the boxes larger (1) or smaller (-1)."""
+        place = _SIZES.index(self.shown_zoom) + step
+        self.zoom = _SIZES[max(0, min(place, len(_SIZES) - 1))]
+
+    def cycle_zoom(self) -> None:
+        """Go on to the next zoom: auto, card, box, pill."""
+        order = list(Zoom)
+        self.zoom = order[(order.index(self.zoom) + 1) % len(order)]
+
+    @property
+    def shown_zoom(self) -> Zoom:
+        """The zoom that is seen now; never AUTO."""
+        return Zoom.CARD if self._scene is None else self._scene.zoom
+
+    @property
+    def plan(self) -> Plan | None:
+        """The operation that is shown, or None."""
+        return self._plan
+
+    @property
+    def palette(self) -> Palette:
+        """The palette for what the application shows now."""
+        if self._palette is None:
+            self._palette = Palette.of(self.app)
+        return self._palette
+
+    def _forget_job(self) -> None:
+        self._progress, self._busy, self._settled = None, True, False
+
+    # --- reactives ------------------------------------------------------------------------------------------------
+
+    def watch_cursor(self, old: ImageId | None, new: ImageId | None) -> None:
+        """Light the cursor's ancestry, show its box, and tell."""
+        del old
+        if new is not None and self._graph is not None and new in self._graph:
+            for overlay, file in zip(self._graph.chain(new), self._graph.chain(new)[1:], strict=False):
+                self._visited[file] = overlay
+            self._show_cursor()
+            self.post_message(self.CursorMoved(self, new))
+        self._paint()
+
+    def watch_zoom(self) -> None:
+        """Lay out anew."""
+        self._lay_out()
+        self._show_cursor()
+
+    def watch_blast(self) -> None:
+        """Light what would break."""
+        self._paint()
+
+    def watch_in_use(self) -> None:
+        """Show other badges."""
+        self._paint()
+
+    def watch_ascii(self) -> None:
+        """Lay out anew with other glyphs."""
+        self._lay_out()
+
+    # --- drawing --------------------------------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        """Follow the application's theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._change_theme())
+
+    def _change_theme(self) -> None:
+        self._palette = None
+        self.refresh()
+
+    def on_resize(self) -> None:
+        """Fit the picture into the new window."""
+        self._lay_out()
+        self._show_cursor()
+
+    def _room(self) -> Size:
+        """Give the size of the window, without the scrollbars that may be shown."""
+        return self.container_size
+
+    def _lay_out(self) -> None:
+        self._canvas = None
+        room = self._room()
+        subject = self._plan or self._graph
+        if subject is None or not room.width or not room.height:
+            self._scene = None
+        else:
+            glyphs = glyph_set(ascii_only=self.ascii)
+            self._scene = make_scene(subject, self.zoom, room.width, room.height, glyphs)
+        scene = self._scene
+        self.virtual_size = Size(scene.width, scene.height) if scene is not None else Size(0, 0)
+        self.refresh()
+
+    def view(self) -> View:
+        """Give what is shown now, apart from the layout."""
+        graph, cursor = self._graph, self.cursor
+        lit: frozenset[ImageId] = frozenset()
+        blast: frozenset[ImageId] = frozenset()
+        if graph is not None and cursor is not None and cursor in graph:
+            if self._plan is None:
+                lit = frozenset(graph.chain(cursor))
+            if self.blast:
+                blast = graph.dependents(cursor)
+        return View(
+            cursor, lit, blast, self._marks, self.in_use, self._sparklines, self._progress, self._phase, self._busy,
+            self._settled,
+        )  # fmt: skip
+
+    def _draw(self) -> Canvas:
+        offset = self.scroll_offset
+        canvas = Canvas(self.size.width, self.size.height, offset.x, offset.y)
+        if self._scene is not None:
+            self._scene.paint(canvas, glyph_set(ascii_only=self.ascii), self.view())
+        elif self._graph is not None and not len(self._graph):
+            canvas = Canvas(self.size.width, self.size.height)
+            text = EMPTY[: max(self.size.width - 2, 0)]
+            canvas.put((self.size.width - len(text)) // 2, self.size.height // 2, text, Ink.NOTE)
+        return canvas
+
+    def _paint(self) -> None:
+        """Draw the window and refresh the rows that changed."""
+        if not self.is_mounted or not self.size.width or not self.size.height:
+            return
+        old, self._canvas = self._canvas, self._draw()
+        if old is None or not self._same_window(old):
+            self.refresh()
+            return
+        rows = self._canvas.changed_rows(old).tolist()
+        if rows:
+            self.refresh(*(Region(0, row, self.size.width, 1) for row in rows))
+
+    def _same_window(self, canvas: Canvas) -> bool:
+        offset, size = self.scroll_offset, self.size
+        return (canvas.left, canvas.top, canvas.width, canvas.height) == (offset.x, offset.y, size.width, size.height)
+
+    def render_line(self, y: int) -> Strip:
+        """Give one row of the window."""
+        size = self.size
+        if y >= size.height or not size.width:
+            return Strip.blank(size.width, self.palette.style(Ink.BLANK))
+        if self._canvas is None or not self._same_window(self._canvas):
+            self._canvas = self._draw()
+        style = self.palette.style
+        return Strip([Segment(text, style(ink)) for text, ink in self._canvas.runs(y)], size.width)
+
+    # --- keys -----------------------------------------------------------------------------------------------------
+
+    def action_walk(self, where: str) -> None:
+        """Move the cursor: left, right, up, down, home or end."""
+        graph, scene, cursor = self._graph, self._scene, self.cursor
+        if graph is None or scene is None or not len(graph):
+            return
+        if cursor is None or cursor not in graph or scene.rect(cursor) is None:
+            self.cursor = next(iter(scene.images()), cursor)
+            return
+        steps: dict[str, Callable[[], ImageId | None]] = {
+            "left": lambda: walk.backing(graph, scene, cursor),
+            "right": lambda: walk.overlay(graph, scene, cursor, self._visited),
+            "up": lambda: walk.vertical(scene, cursor, -1),
+            "down": lambda: walk.vertical(scene, cursor, 1),
+            "home": lambda: walk.base(graph, scene, cursor),
+            "end": lambda: walk.leaf(graph, scene, cursor, self._visited),
+        }
+        self.cursor = steps[where]() or cursor
+
+    def action_activate(self) -> None:
+        """Choose the image under the cursor."""
+        if self.cursor is not None:
+            self.post_message(self.Activated(self, self.cursor))
+
+    def action_pan(self, columns: int, rows: int) -> None:
+        """Scroll the window."""
+        self.scroll_relative(columns * _PAN_COLUMNS, rows * _PAN_ROWS, animate=False)
+
+    def _show_cursor(self) -> None:
+        """Scroll until the cursor's box is in the window, with a little around it."""
+        if self._scene is None or self.cursor is None:
+            return
+        rect = self._scene.rect(self.cursor)
+        if rect is None:
+            return
+        size, offset = self.size, self.scroll_offset
+        x = _shifted(offset.x, size.width, rect.x - 4, rect.right + 4)
+        y = _shifted(offset.y, size.height, rect.y - 1, rect.below + 1)
+        self.scroll_to(x, y, animate=False)
+
+    # --- mouse ----------------------------------------------------------------------------------------------------
+
+    def _image_at(self, event: events.MouseEvent) -> ImageId | None:
+        offset = self.scroll_offset
+        place = event.get_content_offset(self)
+        if place is None or self._scene is None:
+            return None
+        return self._scene.at(place.x + offset.x, place.y + offset.y)
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Begin to drag."""
+        self._dragged = (event.screen_x, event.screen_y)
+        self._moved = False
+        self.capture_mouse()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Drag the picture, or tell over which image the mouse is."""
+        if self._dragged is not None and event.button:
+            x, y = self._dragged
+            if (x, y) != (event.screen_x, event.screen_y):
+                self._moved = True
+                self.scroll_relative(x - event.screen_x, y - event.screen_y, animate=False)
+                self._dragged = (event.screen_x, event.screen_y)
+            return
+        self._hover(self._image_at(event))
+
+    def on_mouse_up(self) -> None:
+        """End dragging."""
+        self._dragged = None
+        self.release_mouse()
+
+    def on_leave(self) -> None:
+        """The mouse is over no image any more."""
+        self._hover(None)
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor on the image, or choose it when the cursor is there already."""
+        image = self._image_at(event)
+        if image is None or self._moved:
+            return
+        if image == self.cursor:
+            self.action_activate()
+        self.cursor = image
+
+    def _hover(self, image: ImageId | None) -> None:
+        if image == self._hovered:
+            return
+        self._hovered = image
+        graph = self._plan.before if self._plan is not None else self._graph
+        self.tooltip = Text(graph[image].display_path) if graph is not None and image is not None else None
+        self.post_message(self.Hovered(self, image))
+
+
+def _shifted(offset: int, size: int, first: int, last: int) -> int:
+    """Give the scroll offset at which [first, last) is seen, its start when it is larger than the window."""
+    if first < offset or last - first > size:
+        return max(first, 0)
+    return max(last - size, offset) if last > offset + size else offset
