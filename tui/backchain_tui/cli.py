@@ -1,0 +1,147 @@
+"""The command line: which commands there are, and how every one of them ends.
+
+Nothing heavy is imported here: ``backchain --version`` must not wait for Textual, networkx or numpy. Every failure is
+one line on standard error and an exit status; a traceback is shown only when BACKCHAIN_DEBUG is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from backchain import __version__
+from backchain.errors import BackchainError, JobCancelledError
+from backchain.filename import printable
+from backchain_tui.commands.browse import browse
+from backchain_tui.commands.commit import commit
+from backchain_tui.commands.demo import demo
+from backchain_tui.commands.graph import graph
+from backchain_tui.commands.map import map_
+from backchain_tui.commands.pull import pull
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+EXIT_UNEXPECTED = 1
+EXIT_USAGE = 2
+EXIT_IO = 6
+
+_DEFAULT_COMMAND = "browse"
+
+HELP = """\
+See the backing chains of QEMU disk images, know what a commit or a pull would do to them, and watch it happen.
+
+\b
+backchain [PATH ...]                        the terminal UI on images and folders (default: this folder)
+backchain demo                              a lab of real qcow2 images in a scratch folder, opened in the UI
+backchain graph PATH ... [--json|--dot]     the forest, as text
+backchain map [--output human|json] IMAGE   the same answer as qemu-img map
+backchain commit [-b BASE] [-d] TOP         merge TOP .. above BASE down into BASE
+                                            (default: TOP's backing file)
+backchain pull [-b BASE] IMAGE              copy what lies between BASE and IMAGE up into IMAGE
+                                            (no -b: everything, IMAGE stands alone)
+
+A path that has the name of a command is given as ./demo.
+"""
+
+EPILOG = """\
+\b
+Exit status: 0 done, 1 unexpected, 2 usage, 3 blocked by a hazard, 4 image unreadable, malformed or unsupported,
+5 in use, 6 I/O error or no space (the chain still reads the same), 7 cancelled (likewise).
+"""
+
+
+class BackchainGroup(click.Group):
+    """A group whose first argument need not be a command: what is none is a path for the UI."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the UI's command in front of arguments that name none."""
+        if not args or (args[0] not in self.commands and args[0] not in {"--help", "-h", "--version"}):
+            args = [_DEFAULT_COMMAND, *args]
+        return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write no list of commands: the help text is one."""
+
+
+@click.group(
+    cls=BackchainGroup,
+    help=HELP,
+    epilog=EPILOG,
+    subcommand_metavar="[COMMAND] ...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)
+@click.version_option(__version__, prog_name="backchain", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Take the options that come before any command."""
+
+
+for _command in (browse, demo, graph, map_, commit, pull):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the program; never returns."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name out of a file may hold what the terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and give its exit status; every failure becomes one line on standard error."""
+    try:
+        with cli.make_context("backchain", list(arguments)) as context:
+            status = cli.invoke(context)
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except BrokenPipeError:
+        _close_stdout()
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last place that can still say it in one line
+        return _report(error)
+    except KeyboardInterrupt:
+        return _say("cancelled", JobCancelledError.exit_code)
+
+
+def _report(error: Exception) -> int:
+    """Say what went wrong, and give the exit status that belongs to it."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if os.environ.get("BACKCHAIN_DEBUG"):
+        raise error
+    if isinstance(error, BackchainError):
+        return _say(str(error), error.exit_code)
+    if isinstance(error, click.UsageError):
+        name = error.ctx.command_path.removesuffix(f" {_DEFAULT_COMMAND}") if error.ctx else "backchain"
+        return _say(f"{error.format_message().rstrip('.')}; see {name} --help", EXIT_USAGE)
+    if isinstance(error, click.ClickException):
+        return _say(error.format_message(), EXIT_UNEXPECTED)
+    if isinstance(error, click.Abort):
+        return _say("cancelled, nothing was changed", JobCancelledError.exit_code)
+    if isinstance(error, MemoryError):
+        return _say("not enough memory", EXIT_IO)
+    if isinstance(error, OSError):
+        what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        return _say(f"{what}{error.strerror or error}", EXIT_IO)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return _say(f"unexpected {what}; set BACKCHAIN_DEBUG=1 to see where", EXIT_UNEXPECTED)
+
+
+def _say(message: str, status: int) -> int:
+    line = " ".join(part.strip() for part in message.splitlines())
+    with contextlib.suppress(OSError):  # nobody may read standard error any more; the exit status still says it
+        print(f"backchain: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
+    return status
+
+
+def _close_stdout() -> None:
+    """Point standard output nowhere, so that Python's own flush at exit meets no closed pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -1,0 +1,238 @@
+"""What commit and pull have in common: their options, the question before, the run, and what is said after."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from backchain.errors import BackchainError, BlockedError, ImageInUseError, UsageError
+from backchain.filename import printable
+from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
+
+if TYPE_CHECKING:
+    from backchain.engines.base import Engine
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+    from backchain.operations import Operation
+    from backchain.plan import Hazard, Plan
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_IN_USE = "in-use"
+
+_OPTIONS = (
+    click.option("-n", "--dry-run", is_flag=True, help="Show what would happen and change nothing."),
+    click.option("-y", "--yes", is_flag=True, help="Do not ask."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON document: the plan with -n, else the result."),
+    click.option(
+        "--progress", type=click.Choice(["auto", "plain", "json", "none"]), default="auto",
+        help="On standard error; auto: a bar on a terminal, else nothing.",
+    ),
+    click.option("-p", "show_progress", is_flag=True, help="Show progress (a bar on a terminal, else plain lines)."),
+    click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
+    click.option("--engine", type=click.Choice(["auto", "builtin"]), default="auto", help="What runs the operation."),
+    click.option("-r", "--rate-limit", metavar="BYTES", type=parse_size, help="Bytes a second: 10M, 1G, 4096."),
+    click.option(
+        "--force", metavar="CODE", multiple=True,
+        help="Go on in spite of this hazard, if it is one that asks for confirmation (repeatable).",
+    ),
+    scan_option,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The options that every changing command takes, as they were given."""
+
+    dry_run: bool
+    yes: bool
+    as_json: bool
+    progress: str
+    show_progress: bool
+    quiet: bool
+    engine: str
+    rate_limit: int | None
+    force: tuple[str, ...]
+    scan: tuple[Path, ...]
+
+    @property
+    def progress_style(self) -> str:
+        """How to show progress: bar, plain, json or none."""
+        if self.progress != "auto":
+            return self.progress
+        if self.quiet:
+            return "none"
+        if sys.stderr.isatty():
+            return "bar"
+        return "plain" if self.show_progress else "none"
+
+
+def changing_options(command: _Command) -> _Command:
+    """Add the options of a changing command; they arrive as one parameter, `request`."""
+
+    @functools.wraps(command)
+    def with_request(**given: Any) -> int:
+        request = Request(**{name: given.pop(name) for name in Request.__dataclass_fields__})
+        return int(command(request=request, **given))
+
+    wrapped: Any = with_request
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[no-any-return]
+
+
+def find_image(graph: ChainGraph, path: Path) -> ImageId:
+    """Give the image that `path` names.
+
+    Raises:
+        UsageError: The graph has none.
+    """
+    from backchain.image import image_id
+
+    try:
+        image = image_id(path.stat())
+    except (OSError, ValueError):
+        image = None
+    if image is None or image not in graph:
+        raise UsageError(f"{printable(str(path))} is no image")
+    return image
+
+
+def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
+    """Give the image below `top` that `name` means: a path, or a backing file name as an overlay records it.
+
+    Raises:
+        UsageError: No image below `top` is called so.
+    """
+    from backchain.image import image_id
+
+    chain = graph.chain(top)
+    try:
+        named = image_id(Path(name).stat())
+    except (OSError, ValueError):
+        named = None
+    if named in chain[1:]:
+        return named
+    if named is None:
+        for overlay, backing in pairwise(chain):
+            link = graph[overlay].backing
+            if link is not None and link.name == name:
+                return backing
+    below = ", ".join(graph[i].name for i in chain[1:]) or "nothing"
+    raise UsageError(f"{printable(name)} is not below {graph[top].name} in its chain", f"below it: {below}")
+
+
+def execute(graph: ChainGraph, operation: Operation, request: Request) -> int:
+    """Plan the operation, ask, run it, and say what it did; give the exit status.
+
+    Raises:
+        BackchainError: The plan is blocked, the answer was no, or the run failed.
+    """
+    from backchain.planning import make_plan
+
+    if not request.quiet:
+        show_incomplete(graph)
+    plan = make_plan(graph, operation, engine="builtin")
+    stopping = plan.stopping(frozenset(request.force))
+    if request.dry_run:
+        _show_plan(plan, as_json=request.as_json)
+        return _status_of(stopping)
+    if stopping:
+        if request.as_json:
+            _print_json(plan.to_json() | _nothing_written("blocked"))
+        raise _refusal(stopping)
+    if not request.yes:
+        _ask(plan)
+    return _run(plan, request)
+
+
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    from backchain_tui.plan_text import plan_text
+
+    if as_json:
+        _print_json(plan.to_json())
+    else:
+        click.echo(plan_text(plan), nl=False)
+
+
+def _ask(plan: Plan) -> None:
+    """Show the plan and ask; standard output stays free for the result's JSON.
+
+    Raises:
+        UsageError: There is nobody to ask.
+        click.Abort: The answer was no.
+    """
+    from backchain_tui.plan_text import plan_text
+
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("nothing was changed: there is no terminal to ask on", "give -y to go on, -n to see the plan")
+    click.echo(plan_text(plan), nl=False, err=True)
+    click.confirm("Go on?", abort=True, err=True)
+
+
+def _run(plan: Plan, request: Request) -> int:
+    from backchain.jobs import Job
+    from backchain_tui.running import run_job
+
+    job = Job(plan, bytes_per_second=request.rate_limit)
+    try:
+        result = run_job(_engine(), plan, job, style=request.progress_style, forced=frozenset(request.force))
+    except BackchainError as error:
+        if request.as_json:
+            progress = job.progress()
+            status = "cancelled" if job.state == "cancelled" else "failed"
+            written = _nothing_written(status) | {"clusters": progress.clusters, "bytes": progress.bytes}
+            _print_json(plan.to_json() | written | {"seconds": round(progress.seconds, 6), "error": error.message})
+        raise
+    if request.as_json:
+        _print_json(result.to_json())
+    elif not request.quiet:
+        from backchain_tui.describe import closing
+
+        click.echo(closing(plan, job.progress()))
+    return 0
+
+
+def _engine() -> Engine:
+    from backchain.engines.builtin import BuiltinEngine
+
+    return BuiltinEngine()
+
+
+def _nothing_written(status: str) -> dict[str, Any]:
+    return {"clusters": 0, "bytes": 0, "growth_bytes": 0, "status": status, "seconds": 0.0, "verified": "no"}
+
+
+def _status_of(stopping: tuple[Hazard, ...]) -> int:
+    """Give the exit status of a dry run: in use (5) only if nothing else stops it, as only that passes by itself."""
+    if not stopping:
+        return 0
+    in_use = all(h.code == _IN_USE for h in stopping)
+    return ImageInUseError.exit_code if in_use else BlockedError.exit_code
+
+
+def _refusal(stopping: tuple[Hazard, ...]) -> BackchainError:
+    """Make the error for a plan that must not run."""
+    from backchain.plan import Severity
+
+    kind = ImageInUseError if _status_of(stopping) == ImageInUseError.exit_code else BlockedError
+    first = stopping[0]
+    message = f"{first.code}: {first.message}"
+    if len(stopping) > 1:
+        message += f" (and {len(stopping) - 1} more: {', '.join(h.code for h in stopping[1:])})"
+    if all(h.severity is Severity.CONFIRM for h in stopping):
+        codes = " ".join(f"--force {code}" for code in dict.fromkeys(h.code for h in stopping))
+        return kind(message, f"{codes} goes on in spite of it")
+    return kind(message, "-n shows the whole plan")
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=2))

@@ -1,0 +1,102 @@
+"""``backchain map``: which layer provides each part of the guest's disk, as ``qemu-img map`` says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from backchain.errors import ImageInUseError, UnsupportedImageError
+from backchain.filename import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from backchain.image import ImageInfo
+    from backchain.mapping import Extent
+
+_LINES_AT_ONCE = 512
+
+
+@click.command("map", short_help="the same answer as qemu-img map")
+@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Choice(["human", "json"]), default="human", help="Default: human.")
+@click.option("-f", "image_format", metavar="FMT", type=click.Choice(["qcow2", "raw"]), help="Format of IMAGE.")
+@click.option("-U", "--force-share", is_flag=True, help="Read the image even if another process writes to it.")
+def map_(image: Path, output: str, image_format: str | None, *, force_share: bool) -> None:
+    """Show which layer of the chain provides each part of IMAGE.
+
+    The answer is that of qemu-img map, extent for extent; JSON also says which extents are compressed.
+    """
+    from backchain.chain import open_chain
+    from backchain.mapping import qemu_map
+
+    chain = open_chain(image, image_format=image_format)
+    if not force_share:
+        _require_unused(chain)
+    extents = qemu_map(chain)
+    _write(_json_lines(extents) if output == "json" else _human_lines(extents))
+
+
+def _require_unused(chain: Sequence[ImageInfo]) -> None:
+    """Refuse to read what another process is writing, as QEMU does.
+
+    Raises:
+        ImageInUseError: One of the images is locked.
+    """
+    from backchain.locks import probe
+
+    for info in chain:
+        if probe(info.path, writing=False):
+            raise ImageInUseError(f"{info.display_path}: another process is writing to the image", "-U reads it anyway")
+
+
+def _write(pieces: Iterable[str]) -> None:
+    """Write text in large pieces: a fragmented image has millions of lines."""
+    batch: list[str] = []
+    for piece in pieces:
+        batch.append(piece)
+        if len(batch) >= _LINES_AT_ONCE:
+            click.echo("".join(batch), nl=False)
+            batch.clear()
+    click.echo("".join(batch), nl=False)
+
+
+def _json_lines(extents: Iterable[Extent]) -> Iterator[str]:
+    """Give the document in pieces, spaced as qemu-img spaces it."""
+    before = "["
+    for e in extents:
+        offset = f', "offset": {e.offset}' if e.offset is not None else ""
+        yield (
+            f'{before}{{ "start": {e.start}, "length": {e.length}, "depth": {e.depth}, "present": {_json(e.present)}, '
+            f'"zero": {_json(e.zero)}, "data": {_json(e.data)}, "compressed": {_json(e.compressed)}{offset}}}'
+        )
+        before = ",\n"
+    yield "[]\n" if before == "[" else "]\n"
+
+
+def _json(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _human_lines(extents: Iterable[Extent]) -> Iterator[str]:
+    """Give the table in lines: data that has a place in a file.
+
+    Raises:
+        UnsupportedImageError: Data has no such place because it is compressed, as in qemu-img.
+    """
+    yield f"{'Offset':<16}{'Length':<16}{'Mapped to':<16}File\n"
+    for e in extents:
+        if not e.data or e.zero:
+            continue
+        if e.offset is None:
+            raise UnsupportedImageError(
+                f"the data at {e.start:#x} is compressed and has no offset", "--output json shows it"
+            )
+        yield f"{_hex(e.start)}{_hex(e.length)}{_hex(e.offset)}{printable(str(e.path))}\n"
+
+
+def _hex(value: int) -> str:
+    """Give a number as C's ``%#-16x``, which writes no prefix before a zero."""
+    return f"{value:#x}".ljust(16) if value else "0".ljust(16)

@@ -1,0 +1,30 @@
+"""``backchain pull``: copy layers up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from backchain.errors import UsageError
+from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image
+
+
+@click.command(short_help="copy layers up into an image")
+@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.option("-b", "base", metavar="BASE", help="The new backing file (default: none, IMAGE then stands alone).")
+@changing_options
+def pull(image: Path, base: str | None, request: Request) -> int:
+    """Copy what lies between BASE and IMAGE up into IMAGE.
+
+    IMAGE is backed by BASE afterwards. The layers between stay as they are and valid; IMAGE needs them no more.
+    """
+    from backchain.discover import discover
+    from backchain.operations import Pull
+
+    graph = discover([image], scan=request.scan)
+    found = find_image(graph, image)
+    if graph.backing_of(found) is None:
+        raise UsageError(f"{graph[found].display_path} has no backing file to pull from")
+    below = find_base(graph, found, base) if base is not None else None
+    return execute(graph, Pull(image=found, base=below), request)

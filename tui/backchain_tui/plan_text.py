@@ -1,0 +1,70 @@
+"""A plan as plain text: what happens, what it costs, what could go wrong, and the same in other tools' commands."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from typing import TYPE_CHECKING
+
+from backchain_tui import describe, formatting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from backchain.plan import Plan
+
+_WIDTH = 100
+_INDENT = "  "
+
+
+def plan_text(plan: Plan) -> str:
+    """Give the whole plan as lines of text, ending in a newline."""
+    parts = (*_what(plan), "", *_numbers(plan), *_hazards(plan), *_commands(plan))
+    return "\n".join([describe.title(plan), "", *parts, ""])
+
+
+def _what(plan: Plan) -> Iterator[str]:
+    for sentence in describe.plan_sentences(plan):
+        yield from _wrapped(sentence, _INDENT)
+
+
+def _numbers(plan: Plan) -> Iterator[str]:
+    for copy in plan.copies:
+        what = f"{formatting.counted(copy.clusters, 'cluster')} · {formatting.size(copy.bytes)}"
+        yield f"{_INDENT}{'from':<10}{plan.before[copy.source].name}: {what}"
+    for row in describe.plan_rows(plan, _free_bytes(plan)):
+        yield f"{_INDENT}{row.label:<10}{row.text}"
+
+
+def _hazards(plan: Plan) -> Iterator[str]:
+    if not plan.hazards:
+        return
+    yield ""
+    yield "Hazards"
+    for hazard in describe.in_order(plan.hazards):
+        yield from _wrapped(f"{hazard.severity}: {hazard.code}: {hazard.message}", _INDENT)
+
+
+def _commands(plan: Plan) -> Iterator[str]:
+    if not plan.commands:
+        return
+    yield ""
+    yield "The same with other tools"
+    for tool, command in plan.commands:
+        for n, line in enumerate(command.splitlines()):
+            yield f"{_INDENT}{tool if n == 0 else '':<10}{line}"
+
+
+def _wrapped(text: str, indent: str) -> Iterable[str]:
+    wrapper = textwrap.TextWrapper(_WIDTH, initial_indent=indent, subsequent_indent=indent * 2)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)
+
+
+def _free_bytes(plan: Plan) -> int | None:
+    """Give the free space of the file system that holds the target, or None where it can't be asked for."""
+    try:
+        status = os.statvfs(plan.before[plan.target].path)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
