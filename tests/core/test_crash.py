@@ -1,0 +1,133 @@
+"""Whatever dies in the middle of a run, what survives it reads the same; clusters may be leaked, nothing else."""
+
+from __future__ import annotations
+
+import os
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+from backchain.engines.builtin import BuiltinEngine
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+
+from backchain.jobs import Job
+
+from . import chains, crashes, qemu
+from .strategies import forests, operations
+from .test_engine_oracle import trial_of
+from .test_job import CHAIN, OPERATIONS
+from .trial import Trial, assert_same_view
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .chains import Built
+    from .folders import Folders
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+def assert_survived(found: Trial, folder: Path) -> None:
+    """Judge the forest in `folder`: a copy of the trial's own, as a death has left it."""
+    for path in found.built.paths:
+        check = qemu.check(folder / path.name)
+        assert check.corruptions == 0, f"{path.name}: {check.text}"
+    top = found.path(found.operation.top) if hasattr(found.operation, "top") else found.path(found.operation.image)
+    # The top of a commit still reads as it did until it is dropped on purpose.
+    for path in {*found.surviving, top}:
+        assert_same_view(path, found.before.views[path], qemu.view(folder / path.name))
+    for path in found.built.paths:
+        if path not in found.changed:
+            assert qemu.digest(folder / path.name) == found.before.digests[path]
+
+
+def run(found: Trial) -> None:
+    """Run the plan with no hand on it."""
+    BuiltinEngine().run(found.plan, Job(found.plan))
+
+
+def at_home(built: Built, folder: Path) -> None:
+    """Put copied images back to where the plan knows them, under the same inodes."""
+    for path in built.paths:
+        saved = folder / path.name
+        with path.open("r+b") as file:
+            file.write(saved.read_bytes())
+            file.truncate()
+        status = saved.stat()
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_killed_before_each_write(folders: Folders, name: str) -> None:
+    """The process is killed before its first write, its second, and so on to the end; then the job is run again."""
+    with folders.fresh() as folder:
+        built = chains.build(CHAIN, folder / "images")
+        original = built.copied(folder / "original")
+        deaths = 0
+        for call in range(10_000):
+            at_home(built, original.folder)
+            found = OPERATIONS[name](built)
+            if not crashes.dies_at(call, lambda found=found: run(found)):  # type: ignore[misc]
+                break
+            deaths += 1
+            assert_survived(found, built.folder)
+            if call % 5 == 0:
+                assert_runs_again(found, name)
+        assert deaths > 5
+        found.assert_done()
+
+
+def assert_runs_again(found: Trial, name: str) -> None:
+    """After a death the same operation can be planned and run afresh, unless it was as good as done."""
+    if len(qemu.backing_chain(found.built.top)) < len(found.built.paths):
+        return
+    second = OPERATIONS[name](found.built)
+    assert not second.plan.stopping(), second.plan.hazards
+    BuiltinEngine().run(second.plan, Job(second.plan))
+    for path in second.surviving:
+        assert_same_view(path, found.before.views[path], qemu.view(path))
+    second.assert_sound(leaks_allowed=True)
+
+
+@given(data=st.data())
+def test_killed_anywhere(folders: Folders, data: st.DataObject) -> None:
+    """Random forests, random deaths."""
+    spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=1))
+    drawn = data.draw(operations(spec))
+    call = data.draw(st.integers(0, 60), label="killed before call")
+    with folders.fresh() as folder:
+        built = chains.build(spec, folder / "images")
+        assume(built.usable)
+        found = trial_of(built, drawn)
+        assume(not found.blocks)
+        died = crashes.dies_at(call, lambda: run(found))
+        event(f"died: {died}")
+        if died:
+            assert_survived(found, built.folder)
+        else:
+            found.assert_done()
+
+
+@given(data=st.data())
+def test_power_is_cut_anywhere(folders: Folders, data: st.DataObject) -> None:
+    """Of what was not flushed an arbitrary part is lost: the order of the flushes must carry the views."""
+    spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=1))
+    drawn = data.draw(operations(spec))
+    seed = data.draw(st.integers(0, 1 << 30), label="seed of what is lost")
+    with folders.fresh() as folder:
+        built = chains.build(spec, folder / "images")
+        assume(built.usable)
+        found = trial_of(built, drawn)
+        assume(not found.blocks)
+        original = built.copied(folder / "original")
+        with crashes.recorded() as recording:
+            run(found)
+        assert recording.events or not found.plan.clusters
+        choice = random.Random(seed)
+        for attempt in range(4):
+            left = original.copied(folder / f"left-{attempt}")
+            for kept in recording.surviving(choice.randint(0, len(recording.events)), choice):
+                kept.replay(left.folder)
+            assert_survived(found, left.folder)

@@ -1,0 +1,151 @@
+"""Commit and pull by the builtin engine on random real forests, judged by QEMU's tools."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+
+from . import chains, qemu
+from .strategies import forests, operations
+from .trial import Trial, assert_same_view, differing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .chains import Built, Forest
+    from .folders import Folders
+
+ACCEPTED_BLOCKS = {"sibling-corruption", "base-grows", "shorter-middle"}
+"""What may rightly stop an operation on a random forest of sound, writable images that nobody has open."""
+
+Drawn = tuple[str, int, int | None, bool]
+
+
+def trial_of(built: Built, drawn: Drawn) -> Trial:
+    """Plan what was drawn."""
+    verb, image, base, keep_top = drawn
+    if verb == "pull":
+        return Trial.pull(built, image, base)
+    assert base is not None
+    return Trial.commit(built, base, image, keep_top=keep_top)
+
+
+def run_on_forest(folder: Path, spec: Forest, drawn: Drawn) -> None:
+    """Build, plan, run, judge; and let QEMU do the same on a copy."""
+    built = chains.build(spec, folder / "images")
+    assume(built.usable)
+    trial = trial_of(built, drawn)
+    assert trial.blocks <= ACCEPTED_BLOCKS, trial.plan.hazards
+    assert ("sibling-corruption" in trial.blocks) == has_sibling(spec, drawn)
+    if trial.blocks:
+        event(f"blocked: {sorted(trial.blocks)}")
+        if "sibling-corruption" in trial.blocks:
+            assert_damage_predicted(trial, drawn, folder / "copy")
+        return
+    event(f"{drawn[0]}: {trial.plan.clusters.bit_length()} bits of clusters")
+    theirs = built.copied(folder / "copy")
+    qemus_own(theirs, drawn)
+    if comparable(spec):
+        assert (trial.plan.clusters, trial.plan.bytes) == expected_copy(built, drawn)
+    trial.run()
+    verb, image, base, _ = drawn
+    target = image if verb == "pull" else base
+    assert target is not None
+    assert_same_view(built.paths[target], qemu.view(theirs.paths[target]), qemu.view(built.paths[target]))
+
+
+def has_sibling(spec: Forest, drawn: Drawn) -> bool:
+    """Say whether a commit's target, or an image committed with its top, has an overlay outside of the path."""
+    verb, top, base, _ = drawn
+    if verb == "pull":
+        return False
+    path = [top]
+    while path[-1] != base:
+        parent = spec.layers[path[-1]].parent
+        assert parent is not None
+        path.append(parent)
+    return any(o.parent in path[1:] and i not in path for i, o in enumerate(spec.layers))
+
+
+def qemus_own(built: Built, drawn: Drawn) -> None:
+    """Do the same with qemu-img alone: commit and relink the overlays, or a safe rebase."""
+    verb, image, base, _ = drawn
+    top = built.paths[image]
+    if verb == "pull":
+        name, kind = (built.paths[base].name, qemu.format_of(built.paths[base])) if base is not None else ("", "qcow2")
+        options = ["-b", name, *(["-F", kind] if base is not None else [])]
+        qemu.run("qemu-img", "rebase", "-q", "-f", "qcow2", *options, top.name, cwd=built.folder)
+        return
+    assert base is not None
+    qemu.run("qemu-img", "commit", "-q", "-f", "qcow2", "-d", "-b", built.paths[base].name, top.name, cwd=built.folder)
+
+
+def comparable(spec: Forest) -> bool:
+    """Say whether a plan on the forest can be counted from maps alone: one cluster size, one disk size."""
+    overlays = [layer for layer in spec.layers if layer.format == "qcow2"]
+    return (
+        len({layer.cluster_bits for layer in overlays}) == 1
+        and len({-(-layer.size // 512) for layer in spec.layers}) == 1
+        and not any(layer.extended_l2 for layer in overlays)
+    )
+
+
+def expected_copy(built: Built, drawn: Drawn) -> tuple[int, int]:
+    """Count a plan's clusters and bytes by ``qemu-img map``: what the layers between target and source provide."""
+    verb, image, base, _ = drawn
+    chain = built.chain(image)
+    end = chain.index(base) if base is not None else len(chain)
+    depths = range(1, end) if verb == "pull" else range(end)
+    cluster = built.spec.layers[image].cluster_size
+    clusters = size = 0
+    for extent in qemu.map_json(built.paths[image]):
+        if extent["present"] and extent["depth"] in depths:
+            clusters += -(-extent["length"] // cluster)
+            size += 0 if extent["zero"] else extent["length"]
+    return clusters, size
+
+
+def assert_damage_predicted(trial: Trial, drawn: Drawn, copy: Path) -> None:
+    """Force the blocked commit with qemu-img on a copy: no image is damaged where the plan did not say so."""
+    theirs = trial.built.copied(copy)
+    if drawn[2] is not None and qemu.info(theirs.paths[drawn[2]]).get("snapshots"):
+        return
+    qemus_own(theirs, drawn)
+    predicted: dict[str, set[int]] = {}
+    for hazard in trial.plan.hazards:
+        if hazard.code == "sibling-corruption":
+            sectors = {s for start, length in hazard.ranges for s in range(start // 512, -(-(start + length) // 512))}
+            for image in hazard.images:
+                predicted.setdefault(trial.path(image).name, set()).update(sectors)
+    for path in theirs.paths:
+        if trial.built.folder / path.name in {trial.target, *trial.invalidated}:
+            continue
+        changed = differing(trial.before.views[trial.built.folder / path.name], qemu.view(path))
+        hit = {s for start, count in changed for s in range(start, start + count)}
+        assert hit <= predicted.get(path.name, set()), f"{path.name}: not predicted"
+
+
+@given(data=st.data())
+def test_chains(folders: Folders, data: st.DataObject) -> None:
+    spec = data.draw(forests(min_layers=2))
+    drawn = data.draw(operations(spec))
+    with folders.fresh() as folder:
+        run_on_forest(folder, spec, drawn)
+
+
+@given(data=st.data())
+def test_chains_of_one_cluster_size(folders: Folders, data: st.DataObject) -> None:
+    spec = data.draw(forests(min_layers=2, max_layers=4, uniform=True))
+    drawn = data.draw(operations(spec))
+    with folders.fresh() as folder:
+        run_on_forest(folder, spec, drawn)
+
+
+@given(data=st.data())
+def test_forests_with_branches(folders: Folders, data: st.DataObject) -> None:
+    spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=2, snapshots=False))
+    drawn = data.draw(operations(spec))
+    with folders.fresh() as folder:
+        run_on_forest(folder, spec, drawn)
