@@ -27,26 +27,32 @@ def writes(draw: st.DrawFn, sectors: int, grain: int, kinds: tuple[str, ...] = K
     return Write(kind, start * unit, length * unit, times, every)
 
 
-def sizes(around: int, grain: int) -> st.SearchStrategy[int]:
+def sizes(around: int, grain: int, most: int) -> st.SearchStrategy[int]:
     """Draw a virtual size in sectors: as the neighbour's, cut or longer, at a cluster's end or amid one."""
     return st.one_of(
         st.just(around),
         st.just(around),
         st.just(around),
         st.integers(1, max(around, 1)),
-        st.integers(around, min(around * 2 + grain, MAX_SECTORS)) if around < MAX_SECTORS else st.just(around),
-        st.integers(1, max(around // grain, 1)).map(lambda n: min(n * grain, MAX_SECTORS)),
+        st.integers(around, min(around * 2 + grain, most)) if around < most else st.just(around),
+        st.integers(1, max(around // grain, 1)).map(lambda n: min(n * grain, most)),
     )
 
 
 @st.composite
 def qcow2_layers(
-    draw: st.DrawFn, around: int, parent: int | None, cluster_bits: st.SearchStrategy[int], *, snapshots: bool = True
+    draw: st.DrawFn,
+    around: int,
+    parent: int | None,
+    cluster_bits: st.SearchStrategy[int],
+    *,
+    snapshots: bool = True,
+    most: int = MAX_SECTORS,
 ) -> Layer:
     """Draw a qcow2 layer whose size is near `around` sectors."""
     bits = draw(cluster_bits)
     grain = 1 << bits - 9
-    sectors = draw(sizes(around, grain))
+    sectors = draw(sizes(around, grain, most))
     old = draw(st.integers(0, 4)) == 4
     extended = not old and bits >= 14 and draw(st.booleans())
     refcount_bits = 16 if old else draw(st.sampled_from((16, 16, 64, 1, 2, 4, 8, 32)))
@@ -84,30 +90,34 @@ def forests(
     max_branches: int = 0,
     uniform: bool | None = None,
     snapshots: bool = True,
-    extra_bits: tuple[int, ...] = (17, 21),
+    cluster_bits: tuple[int, ...] = (9, 10, 12, 14, 16, 17, 21),
+    clusters: int = 256,
+    most: int = MAX_SECTORS,
 ) -> Forest:
     """Draw a chain with up to `max_branches` overlays beside it.
 
-    `uniform` says whether all layers have the same cluster size (None leaves it open); `extra_bits` are cluster sizes
-    (log2) that come up beside the usual ones.
+    `uniform` says whether all layers have the same cluster size (None leaves it open); `clusters` is about how many a
+    disk has at the most, `most` the same in sectors.
     """
     count = draw(st.integers(min_layers, max_layers))
     one_size = draw(st.booleans()) if uniform is None else uniform
-    bits: st.SearchStrategy[int] = st.sampled_from((9, 10, 12, 14, 16, *extra_bits))
+    bits: st.SearchStrategy[int] = st.sampled_from(cluster_bits)
     usual = draw(bits)
     if one_size:
         bits = st.just(usual)
-    around = min(draw(st.integers(1, 256)) << usual - 9, MAX_SECTORS)
+    around = min(draw(st.integers(1, clusters)) << usual - 9, most)
     around = max(around - draw(st.sampled_from((0, 0, 1, 5, 40))), 1)
     layers: list[Layer] = []
     for index in range(count):
         if index == 0 and draw(st.integers(0, 3)) == 3:
             layers.append(draw(raw_layers(around)))
         else:
-            layers.append(draw(qcow2_layers(around, index - 1 if index else None, bits, snapshots=snapshots)))
+            layers.append(
+                draw(qcow2_layers(around, index - 1 if index else None, bits, snapshots=snapshots, most=most))
+            )
     for _ in range(draw(st.integers(0, max_branches))):
-        parent = draw(st.integers(0, count - 1))
-        layers.append(draw(qcow2_layers(around, parent, bits, snapshots=False)))
+        branch_from = draw(st.integers(0, count - 1))
+        layers.append(draw(qcow2_layers(around, branch_from, bits, snapshots=False, most=most)))
     return Forest(tuple(layers))
 
 
