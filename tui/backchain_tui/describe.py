@@ -267,3 +267,8 @@ def closing(plan: Plan, progress: JobProgress) -> str:
     else:
         rest = "Every image reads as before."
     return f"Done: {done}. {rest}"
+
+
+def printable_lines(text: str) -> str:
+    """Escape control characters, but keep the ends of lines."""
+    return "\n".join(printable(line) for line in text.splitlines())

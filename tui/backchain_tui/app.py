@@ -1,0 +1,106 @@
+"""The application: themes, the session, the first screen, the command palette, and the guard at the door.
+
+Neither numpy nor networkx are imported here: the first paint comes before them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+
+from backchain_tui.actions import valid_actions
+from backchain_tui.describe import Row, Tone
+from backchain_tui.screens.browse import BrowseScreen
+from backchain_tui.screens.operation import OperationScreen
+from backchain_tui.screens.picture import PictureScreen
+from backchain_tui.screens.question import Answer, Question
+from backchain_tui.session import Session
+from backchain_tui.theme import BACKCHAIN_DARK, BACKCHAIN_LIGHT, THEMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from textual.screen import Screen
+
+FRAMES = 15.0
+"""Frames a second of the picture while data flows."""
+
+
+class BackchainApp(App[None]):
+    """See backing chains, preview a commit or a pull, and watch it happen."""
+
+    TITLE = "backchain"
+    CSS_PATH = "styles/app.tcss"
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (30, "-high")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+q,ctrl+c", "quit", "Quit", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        *,
+        scan: Sequence[Path] = (),
+        lab: bool = False,
+        ascii_only: bool = False,
+        frames: float = FRAMES,
+    ) -> None:
+        """Make the application.
+
+        Args:
+            paths: Images and folders to show.
+            scan: More folders in which overlays may lie.
+            lab: These are practice images: jobs run slowly enough to be watched, without asking first.
+            ascii_only: Draw with ASCII characters alone.
+            frames: Frames a second; 0 stops the clock, and `OperationScreen.tick` is called by hand (in tests).
+        """
+        super().__init__()
+        self.session = Session(tuple(paths), tuple(scan), lab)
+        self.ascii_only = ascii_only
+        self.frames = frames
+        for theme in THEMES:
+            self.register_theme(theme)
+
+    def get_default_screen(self) -> Screen[bool]:
+        """The forest is the screen at the bottom."""
+        return BrowseScreen(self.session)
+
+    def on_mount(self) -> None:
+        """Take the dark theme, unless the environment names another one."""
+        self.theme = BACKCHAIN_DARK.name
+
+    def switch_theme(self) -> None:
+        """Switch between dark and light."""
+        self.theme = BACKCHAIN_LIGHT.name if self.current_theme.dark else BACKCHAIN_DARK.name
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer in the command palette what is valid now, and nothing else."""
+        if isinstance(screen, PictureScreen):
+            for action in valid_actions(screen.where()):
+                yield SystemCommand(action.text, action.help, lambda name=action.name: screen.run_action_soon(name))
+        yield SystemCommand("Themes", "Choose among all themes", self.search_themes)
+
+    async def action_quit(self) -> None:
+        """Leave; while a job runs ask first."""
+        running = [s for s in self.screen_stack if isinstance(s, OperationScreen) and s.running]
+        if not running:
+            self.exit()
+        elif not isinstance(self.screen, Question):
+            rows = [
+                Row("", "A job is running.", Tone.STRONG),
+                Row("", "Leaving cancels it. The chain then reads the same as before; what was copied stays."),
+            ]
+            answers = [Answer("leave", "Cancel the job and leave", "error"), Answer("stay", "Stay")]
+            self.push_screen(
+                Question("Leave?", rows, answers), lambda a: self._leave(running) if a == "leave" else None
+            )
+
+    def _leave(self, running: Sequence[OperationScreen]) -> None:
+        for screen in running:
+            screen.leave_job()
+        self.exit()

@@ -1,0 +1,1 @@
+"""The screens: the forest, an operation on it, help, and the questions that are asked."""

@@ -1,0 +1,62 @@
+"""Help: what is under the cursor, and every key that is valid now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+
+from backchain_tui.actions import Where, valid_actions
+from backchain_tui.describe import Row, Tone
+from backchain_tui.widgets.bars import key_label
+from backchain_tui.widgets.rows import RowsPanel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from textual.app import ComposeResult
+
+_DIAGRAM = (
+    Row("arrows", "In the diagram: along the links (left: backing file, right: overlay) and between branches."),
+    Row("⇧ arrows", "Scroll the diagram; so do the wheel and dragging."),
+)
+_MAP = (
+    Row("arrows", "In the cluster map (2, then + and -): move and zoom; the line below tells what the cell is."),
+)  # fmt: skip
+
+
+class HelpScreen(ModalScreen[None]):
+    """The keys, with a sentence each."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,enter,f1", "dismiss", "Close", show=False),
+    ]
+
+    def __init__(self, subject: Sequence[Row], now: frozenset[Where]) -> None:
+        """Make the help.
+
+        Args:
+            subject: What is under the cursor.
+            now: What is the case on the screen below.
+        """
+        super().__init__()
+        self._subject = subject
+        self._now = now
+
+    def compose(self) -> ComposeResult:
+        """A box in the middle."""
+        with Vertical(id="help") as box:
+            box.border_title = "Help"
+            box.border_subtitle = "esc closes"
+            yield RowsPanel("", id="help-rows")
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        keys = [Row(key_label(a), f"{a.text}: {a.help}") for a in valid_actions(self._now)]
+        panel = self.query_one("#help-rows", RowsPanel)
+        panel.show(
+            [*self._subject, Row("", ""), Row("", "Keys that are valid now", Tone.STRONG), *keys, *_DIAGRAM, *_MAP]
+        )
+        panel.focus()

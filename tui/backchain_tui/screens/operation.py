@@ -1,0 +1,440 @@
+"""An operation: the range is chosen, the plan shown, run, and watched, all in the same picture."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+
+from backchain.errors import BackchainError, JobCancelledError
+from backchain.operations import Commit
+from backchain.plan import Severity
+from backchain_tui import describe
+from backchain_tui import formatting as fmt
+from backchain_tui.actions import Where, bindings
+from backchain_tui.choice import Choice, End
+from backchain_tui.describe import Row, Tone
+from backchain_tui.runner import Run
+from backchain_tui.screens.picture import PictureScreen
+from backchain_tui.screens.question import Answer, Question
+from backchain_tui.speed import Speed
+from backchain_tui.widgets.bars import KeyBar, TitleBar
+from backchain_tui.widgets.cluster_map import ClusterMap
+from backchain_tui.widgets.job_panel import JobPanel
+from backchain_tui.widgets.panes import Panes
+from backchain_tui.widgets.rows import RowsPanel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from textual.app import ComposeResult
+    from textual.timer import Timer
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+    from backchain.operations import Pull
+    from backchain.plan import Plan
+    from backchain_tui.diagram.widget import ChainDiagram
+    from backchain_tui.session import Session
+
+PLAN_DELAY = 0.05
+"""Seconds that a range must stand before it is planned."""
+
+_MAP_EVERY = 1 / 10
+"""Least seconds between two looks at the map."""
+
+_SLOWEST_TICK = 5
+"""A terminal that cannot keep up gets every fifth frame, no fewer."""
+
+
+class OperationScreen(PictureScreen):
+    """Preview, run, end; gives True when something was run, so that the forest is read anew."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(Where.BROWSE),
+        Binding("enter", "run", "Run", show=False, priority=True),
+        Binding("enter", "leave", "Back", show=False, priority=True),
+    ]
+
+    def __init__(self, session: Session, graph: ChainGraph, kind: type[Commit | Pull], image: ImageId) -> None:
+        """Begin an operation.
+
+        Args:
+            session: What is looked at.
+            graph: The forest.
+            kind: What is to be done.
+            image: The image that was under the cursor.
+        """
+        super().__init__(session)
+        self.graph = graph
+        self.choice = Choice(graph, kind, image)
+        self.plan: Plan | None = None
+        self.run_: Run | None = None
+        self._own_map = True
+        self._problem = ""
+        self._free: int | None = None
+        self._number = 0
+        self._plan_timer: Timer | None = None
+        self._clock: Timer | None = None
+        self._ended = self._changed = False
+        self._phase = 0.0
+        self._last_tick = self._last_map = time.monotonic()
+        self._every = 1
+        self._skipped = 0
+
+    def compose(self) -> ComposeResult:
+        """Title, picture, panes, the job's line, keys."""
+        ascii_only = self.backchain.ascii_only
+        yield TitleBar()
+        yield Container(id="picture")
+        plan, commands = RowsPanel("What will happen", id="plan"), RowsPanel("The same by command", id="commands")
+        yield Panes(
+            ["What will happen", "Cluster map", "Commands"],
+            [plan, ClusterMap(ascii_only=ascii_only, id="map"), commands],
+        )
+        yield JobPanel(ascii_only=ascii_only, id="job")
+        yield KeyBar()
+
+    async def on_mount(self) -> None:
+        """Draw the forest, put the cursor on the end to choose, plan."""
+        assert self.graph is not None
+        diagram = await self.mount_diagram()
+        diagram.show_graph(self.graph, self.session.sparklines)
+        rate = self.backchain.frames
+        if rate:
+            self._clock = self.set_interval(1 / rate, self.tick)
+        self._follow()
+        self._replan()
+
+    # --- choosing -------------------------------------------------------------------------------------------------
+
+    def where(self) -> frozenset[Where]:
+        """Say what is the case now."""
+        now = {Where.OPERATION, Where.COMMIT if self.choice.kind is Commit else Where.PULL}
+        if self.map.view is not None:
+            now.add(Where.MAPPED)
+        if self.plan is not None:
+            now.add(Where.PLANNED)
+        if self.running:
+            paused = self.run_ is not None and self.run_.job.state == "paused"
+            return frozenset(now | {Where.RUNNING, Where.PAUSED if paused else Where.MOVING})
+        return frozenset(now | {Where.IDLE, Where.ENDED if self._ended else Where.CHOOSING})
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way."""
+        return self.run_ is not None and not self._ended
+
+    def _follow(self) -> None:
+        """Put the diagram's cursor on the end that is being chosen."""
+        if self.diagram is not None and self.choice.image is not None:
+            self.diagram.cursor = self.choice.image
+
+    def on_chain_diagram_cursor_moved(self, message: ChainDiagram.CursorMoved) -> None:
+        """Move the end that is being chosen to the image under the cursor."""
+        if Where.CHOOSING not in self.where() or message.image == self.choice.image:
+            return
+        self._say(self.choice.move(message.image))
+
+    def action_move_end(self) -> None:
+        """Give the arrows to the diagram, which moves the end."""
+        self.action_focus_diagram()
+
+    def action_switch_end(self) -> None:
+        """Choose the other end of the range."""
+        self.choice.switch()
+        self._follow()
+        self._show_choice()
+
+    def action_choose_base(self) -> None:
+        """Make the image under the cursor the base, and go on choosing the base."""
+        self._choose(End.BASE)
+
+    def action_choose_top(self) -> None:
+        """Make the image under the cursor the top, and go on choosing the top."""
+        self._choose(End.TOP)
+
+    def _choose(self, end: End) -> None:
+        image = self.image()
+        if image is None:
+            return
+        problem = self.choice.set_base(image) if end is End.BASE else self.choice.set_top(image)
+        if not problem:
+            self.choice.end = end
+        self._say(problem)
+
+    def action_no_base(self) -> None:
+        """Pull everything, or down to the base again."""
+        self.choice.toggle_base()
+        self._follow()
+        self._say("")
+
+    def _say(self, problem: str) -> None:
+        if problem:
+            self.notify(f"{problem}.", severity="warning", markup=False, timeout=4)
+        else:
+            self._replan()
+
+    # --- planning -------------------------------------------------------------------------------------------------
+
+    def _replan(self) -> None:
+        """Plan the range as it is now, soon; a later range takes the place of this one."""
+        self._number += 1
+        self.plan, self._problem = None, ""
+        if self._plan_timer is not None:
+            self._plan_timer.stop()
+        number = self._number
+        self._plan_timer = self.set_timer(PLAN_DELAY, lambda: self._start_plan(number))
+        self._show_choice()
+
+    def _start_plan(self, number: int) -> None:
+        self.run_worker(
+            lambda: self._make_plan(number), thread=True, exclusive=True, group="plan", exit_on_error=False
+        )  # fmt: skip
+
+    def _make_plan(self, number: int) -> None:
+        assert self.graph is not None
+        try:
+            plan, free = self.session.plan(self.graph, self.choice.operation())
+        except BackchainError as error:
+            self.app.call_from_thread(self._planned, number, None, None, str(error))
+        else:
+            self.app.call_from_thread(self._planned, number, plan, free, "")
+
+    def _planned(self, number: int, plan: Plan | None, free: int | None, problem: str) -> None:
+        if number != self._number or not self.is_mounted or self.diagram is None:
+            return
+        self.plan, self._free, self._problem = plan, free, problem
+        self.diagram.show_plan(plan)
+        self._show_choice()
+        self.update_map()
+
+    def _show_choice(self) -> None:
+        assert self.graph is not None
+        choice, graph = self.choice, self.graph
+        verb = "commit" if choice.kind is Commit else "pull"
+        base = graph[choice.base].label if choice.base is not None else "no base"
+        if self.plan is not None:
+            self.picture.border_title = describe.title(self.plan)
+        choosing = "base" if choice.end is End.BASE else ("top" if choice.kind is Commit else "image")
+        top_word = "top" if choice.kind is Commit else "image"
+        self.query_one(TitleBar).tell(
+            f"{verb}  ·  {top_word} {graph[choice.top].label}, base {base}  ·  choosing the {choosing}"
+        )
+        if self.diagram is not None:
+            marks = [word.upper() if word == choosing else word for word in ("base", top_word)]
+            self.diagram.mark_range(choice.base, choice.top, (marks[0], marks[1]))
+        self.query_one("#plan", RowsPanel).show(self._plan_rows())
+        self.query_one("#commands", RowsPanel).show(self._command_rows())
+        self.refresh_bindings()
+
+    def _plan_rows(self) -> list[Row]:
+        if self.plan is None:
+            return [Row("", self._problem or "Planning…", Tone.BAD if self._problem else Tone.FAINT)]
+        hazards = [
+            describe.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in describe.in_order(self.plan.hazards)
+        ]
+        heading = describe.hazard_heading(self.plan)
+        urgent = bool(self.plan.stopping())
+        return [
+            *([heading, *hazards] if urgent else []),
+            Row("", " ".join(describe.plan_sentences(self.plan))),
+            *describe.plan_rows(self.plan, self._free),
+            *([] if urgent else [heading, *hazards]),
+        ]
+
+    def _command_rows(self) -> list[Row]:
+        if self.plan is None:
+            return []
+        rows = []
+        for tool, command in self.plan.commands:
+            rows += [Row("", tool, Tone.FAINT), Row("", describe.printable_lines(command), Tone.CODE)]
+        return rows
+
+    def update_map(self) -> None:
+        """Map the target's own clusters with the work laid over them, or the whole chain."""
+        if self.plan is None or self.graph is None:
+            self.no_map("No map without a plan.")
+            return
+        from backchain.jobs import Job
+        from backchain_tui.jobgrid import JobGrid
+
+        plan = self.plan
+        job = self.run_.job if self.run_ is not None else Job(plan)
+        size = int((plan.copy_list.starts[-1:] + plan.copy_list.counts[-1:]).sum()) * plan.copy_list.cluster_size
+        images = [self.graph[plan.target]] if self._own_map else self.chain_infos(self.choice.top)
+        self.request_map(images, own=self._own_map, job=JobGrid(plan.copy_list, job.cells), size=size)
+
+    def action_copy_commands(self) -> None:
+        """Copy the commands, and say so."""
+        if self.plan is not None:
+            self.app.copy_to_clipboard("\n".join(f"# {tool}\n{command}" for tool, command in self.plan.commands))
+            self.notify("Commands sent to the clipboard (OSC 52; tmux may drop it: 3 shows them).", markup=False)
+
+    # --- running --------------------------------------------------------------------------------------------------
+
+    def action_run(self) -> None:
+        """Run the plan, after the questions that its hazards ask."""
+        plan = self.plan
+        if plan is None:
+            return
+        blocking = [h for h in plan.hazards if h.severity is Severity.BLOCK]
+        if blocking:
+            rows = [describe.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in blocking]
+            self.app.push_screen(Question("This cannot run", rows, [Answer("ok", "Back")]))
+        else:
+            self._ask(plan, frozenset())
+
+    def _ask(self, plan: Plan, forced: frozenset[str]) -> None:
+        """Have every hazard confirmed by its code, one after the other, then run."""
+        hazard = next((h for h in plan.stopping(forced)), None)
+        if hazard is not None:
+            rows = [describe.hazard_row(hazard, ascii_only=self.backchain.ascii_only)]
+            question = Question(
+                "Confirm", rows, [Answer("run", "Go on", "warning"), Answer("stay", "Cancel")], code=hazard.code
+            )
+            self.app.push_screen(
+                question, lambda answer: self._ask(plan, forced | {hazard.code}) if answer == "run" else None
+            )
+        elif self.session.lab or forced:
+            self._start(plan, forced)
+        else:
+            rows = [Row("", " ".join(describe.plan_sentences(plan)))]
+            question = Question(
+                f"Run this {plan.operation.name}?", rows, [Answer("stay", "Cancel"), Answer("run", "Run", "primary")]
+            )
+            self.app.push_screen(question, lambda answer: self._start(plan, forced) if answer == "run" else None)
+
+    def _start(self, plan: Plan, forced: frozenset[str]) -> None:
+        if self.plan is not plan or self.run_ is not None:
+            return
+        speed = Speed.to_watch(plan) if self.session.lab else Speed()
+        self.run_ = Run(plan, forced, speed)
+        self.query_one("#job").display = True
+        if self.diagram is not None:
+            self.diagram.mark_range(None, None)
+            self.diagram.focus()
+        self.panes.choose(1)
+        self.update_map()
+        self.run_.start()
+        self.query_one(TitleBar).tell(describe.title(plan), "running")
+        self.refresh_bindings()
+
+    def tick(self) -> None:
+        """Take one reading of the job and show it; the screen's one timer calls this."""
+        now = time.monotonic()
+        gap, self._last_tick = now - self._last_tick, now
+        rate = self.backchain.frames or 15.0
+        self._every = min(_SLOWEST_TICK, self._every + 1) if gap > 2 / rate else max(1, self._every - 1)
+        self._skipped += 1
+        diagram = self.diagram
+        if diagram is None or self._ended or (self._skipped < self._every and not (self.run_ and self.run_.over)):
+            return
+        self._skipped = 0
+        if self.run_ is not None:
+            self._show_progress(now, gap)
+        elif self.plan is not None and self.app.screen is self:
+            self._phase += min(gap, 0.5) / 2
+            diagram.advance(self._phase)
+
+    def _show_progress(self, now: float, gap: float) -> None:
+        assert self.run_ is not None
+        assert self.diagram is not None
+        job = self.run_.job
+        progress = job.progress()
+        moving = progress.state == "running"
+        if moving:
+            self._phase += min(gap, 0.5)
+        shares = {
+            c.source: (float(job.source_bytes[n]) / c.bytes if c.bytes else progress.fraction)
+            for n, c in enumerate(job.plan.copies)
+        }
+        self.diagram.set_job(shares, busy=moving)
+        self.diagram.advance(self._phase)
+        if now - self._last_map >= _MAP_EVERY:
+            self._last_map = now
+            self.map.advance()
+        phase = "paused" if progress.state == "paused" else str(progress.phase)
+        name = job.plan.operation.name
+        self.query_one("#job", JobPanel).show(name, progress, f"{phase} · {self.run_.speed.text}")
+        if self.run_.over:
+            self._finish()
+
+    def _finish(self) -> None:
+        assert self.run_ is not None
+        assert self.diagram is not None
+        self._ended = self._changed = True
+        job = self.run_.job
+        progress = job.progress()
+        self.map.advance()
+        panel = self.query_one("#job", JobPanel)
+        name = job.plan.operation.name
+        if job.error is None:
+            self.diagram.set_job({c.source: 1.0 for c in job.plan.copies}, busy=False)
+            self.diagram.settle()
+            self.session.settle(job.plan)
+            panel.show(name, progress, describe.closing(job.plan, progress), end="good")
+            self.query_one(TitleBar).tell(describe.title(job.plan), "done")
+        elif isinstance(job.error, JobCancelledError):
+            text = f"Cancelled after {fmt.counted(progress.clusters, 'cluster')}: the chain reads the same as before."
+            panel.show(name, progress, text, end="bad")
+            self.query_one(TitleBar).tell(describe.title(job.plan), "cancelled")
+        else:
+            panel.show(name, progress, f"{job.error.title}: {job.error.message}", end="bad")
+            self.query_one(TitleBar).tell(describe.title(job.plan), "failed")
+            rows = [Row("", job.error.message, Tone.BAD), Row("", job.error.hint)]
+            self.app.push_screen(Question(job.error.title, rows, [Answer("ok", "Back")]))
+        self.refresh_bindings()
+
+    def action_pause(self) -> None:
+        """Stop before the next cluster."""
+        self._with_job(lambda run: run.job.pause())
+
+    def action_resume(self) -> None:
+        """Go on."""
+        self._with_job(lambda run: run.job.resume())
+
+    def action_step(self) -> None:
+        """Copy one cluster, then pause."""
+        self._with_job(lambda run: run.job.step())
+
+    def action_faster(self) -> None:
+        """Raise the speed."""
+        self._with_job(lambda run: run.faster())
+
+    def action_slower(self) -> None:
+        """Lower the speed."""
+        self._with_job(lambda run: run.slower())
+
+    def action_cancel(self) -> None:
+        """Stop the job."""
+        self._with_job(lambda run: run.job.cancel())
+
+    def _with_job(self, act: Callable[[Run], object]) -> None:
+        if self.run_ is not None and self.running:
+            act(self.run_)
+            self.tick()
+            self.refresh_bindings()
+
+    # --- leaving --------------------------------------------------------------------------------------------------
+
+    def action_leave(self) -> None:
+        """Back to the forest."""
+        self.dismiss(self._changed)
+
+    def leave_job(self) -> None:
+        """Cancel the job on the way out."""
+        if self.run_ is not None:
+            self.run_.leave()
+
+    def help_rows(self) -> list[Row]:
+        """Say what is going on."""
+        if self.choice.kind is Commit:
+            text = ("A commit merges layers down: what lies above the base, up to the top, is copied into the base. "
+                    "Those layers are invalid afterwards; what is above them is backed by the base.")  # fmt: skip
+        else:
+            text = ("A pull copies up: what lies between the base and the image is copied into the image, which is "
+                    "then backed by the base. Nothing becomes invalid.")  # fmt: skip
+        return [Row("", text), Row("", " ".join(describe.plan_sentences(self.plan)) if self.plan else "")]

@@ -1,0 +1,264 @@
+"""What the forest's screen and the operation's screen share: the picture above, panes below, the keys, the maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from textual.containers import Container
+from textual.screen import Screen
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from backchain.errors import BackchainError
+from backchain_tui.actions import Where, valid
+from backchain_tui.session import read_map
+from backchain_tui.widgets.cluster_map import ClusterMap
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from textual.timer import Timer
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId, ImageInfo
+    from backchain_tui.app import BackchainApp
+    from backchain_tui.diagram.widget import ChainDiagram
+    from backchain_tui.jobgrid import JobGrid
+    from backchain_tui.mapgrid import DiskMap
+    from backchain_tui.session import Session
+    from backchain_tui.widgets.panes import Panes
+
+MAP_DELAY = 0.08
+"""Seconds that the cursor must rest on an image before its map is read."""
+
+_MAP_REFRESHES = 16
+"""A map that is still being read is drawn again after every so many batches."""
+
+
+class PictureScreen(Screen[bool]):
+    """A screen with a diagram; subclasses say what is the case (`where`) and what the cursor does."""
+
+    ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
+
+    def __init__(self, session: Session) -> None:
+        """Make the screen for a session."""
+        super().__init__()
+        self.session = session
+        self.graph: ChainGraph | None = None
+        self._own_map = False
+        self._map_timer: Timer | None = None
+        self._map_subject: tuple[object, ...] = ()
+
+    # --- parts ----------------------------------------------------------------------------------------------------
+
+    @property
+    def backchain(self) -> BackchainApp:
+        """The application, by its own type."""
+        return cast("BackchainApp", self.app)
+
+    @property
+    def diagram(self) -> ChainDiagram | None:
+        """The diagram, or None before there is a graph to draw."""
+        return next(iter(self.query_one("#picture").query("ChainDiagram").results()), None)  # type: ignore[return-value]
+
+    @property
+    def map(self) -> ClusterMap:
+        """The cluster map."""
+        return self.query_one(ClusterMap)
+
+    @property
+    def panes(self) -> Panes:
+        """The panes below the picture."""
+        return cast("Panes", self.query_one("#panes"))
+
+    @property
+    def picture(self) -> Container:
+        """The frame of the diagram."""
+        return self.query_one("#picture", Container)
+
+    async def mount_diagram(self) -> ChainDiagram:
+        """Put a diagram into the frame, in place of the words that were there."""
+        from backchain_tui.diagram.widget import ChainDiagram
+
+        diagram = ChainDiagram(ascii_only=self.backchain.ascii_only)
+        await self.picture.remove_children()
+        await self.picture.mount(diagram)
+        diagram.focus()
+        return diagram
+
+    async def say_in_picture(self, text: str) -> None:
+        """Show words in place of a diagram."""
+        await self.picture.remove_children()
+        await self.picture.mount(Static(text, markup=False, classes="message"))
+
+    # --- what is valid now ----------------------------------------------------------------------------------------
+
+    def where(self) -> frozenset[Where]:
+        """Say what is the case now."""
+        raise NotImplementedError
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer an action only where the table says that it is valid."""
+        name = f"{action}({parameters[0]})" if parameters and action == "pane" else action
+        return valid(name, self.where())
+
+    def image(self) -> ImageId | None:
+        """The image under the cursor."""
+        diagram = self.diagram
+        return diagram.cursor if diagram is not None else None
+
+    def image_where(self) -> set[Where]:
+        """Say what the image under the cursor allows."""
+        image = self.image()
+        if image is None or self.graph is None or image not in self.graph or not self.graph[image].readable:
+            return set()
+        found = {Where.IMAGE, Where.MAPPED}
+        backing = self.graph.backing_of(image)
+        if backing is not None and self.graph[backing].readable:
+            found.add(Where.OVERLAY)
+        return found
+
+    # --- the cluster map ------------------------------------------------------------------------------------------
+
+    def request_map(
+        self, images: Sequence[ImageInfo], *, own: bool, job: JobGrid | None = None, size: int | None = None
+    ) -> None:
+        """Read a map soon; a later request takes the place of this one.
+
+        Args:
+            images: The chain, top first; one image when `own`.
+            own: The image's own states rather than layers.
+            job: A job to lay over the map.
+            size: Bytes of the disk to show at least.
+        """
+        subject = (own, job, size, *((i.id, i.fingerprint) for i in images))
+        if subject == self._map_subject:
+            return
+        self._map_subject = subject
+        if self._map_timer is not None:
+            self._map_timer.stop()
+        self._map_timer = self.set_timer(MAP_DELAY, lambda: self._start_map(images, own, job, size))
+
+    def no_map(self, reason: str) -> None:
+        """Say why there is no map."""
+        self._map_subject = (reason,)
+        if self._map_timer is not None:
+            self._map_timer.stop()
+        self.workers.cancel_group(self, "map")
+        self.map.say(reason)
+
+    def _start_map(self, images: Sequence[ImageInfo], own: bool, job: JobGrid | None, size: int | None) -> None:
+        self.run_worker(
+            lambda: self._read_map(images, own, job, size), thread=True, exclusive=True, group="map",
+            exit_on_error=False,
+        )  # fmt: skip
+
+    def _read_map(self, images: Sequence[ImageInfo], own: bool, job: JobGrid | None, size: int | None) -> None:
+        worker = get_current_worker()
+        shown = batches = 0
+
+        def started(disk: DiskMap) -> bool:
+            nonlocal shown, batches
+            batches += 1
+            if worker.is_cancelled:
+                return False
+            if not shown or batches % _MAP_REFRESHES == 0:
+                shown += 1
+                self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=shown == 1)
+            return True
+
+        try:
+            disk = read_map(images, own=own, size=size, started=started)
+        except BackchainError as error:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self.no_map, f"No map: {error.message}")
+            return
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=not shown)
+
+    def _show_map(
+        self, disk: DiskMap, images: Sequence[ImageInfo], own: bool, job: JobGrid | None, worker: Any, *, first: bool
+    ) -> None:
+        from backchain_tui.mapview import MapView
+
+        if worker.is_cancelled or not self.is_mounted:
+            return
+        if first:
+            top = images[0].label
+            subject = top if own or len(images) == 1 else f"Chain of {top}"
+            self.map.show(MapView(disk, job=job), [i.label for i in images], subject)
+        else:
+            self.map.reload()
+
+    def chain_infos(self, image: ImageId) -> list[ImageInfo]:
+        """Give the chain of an image, top first, down to the last image that can be read."""
+        assert self.graph is not None
+        infos = []
+        for link in self.graph.chain(image):
+            if not self.graph[link].readable:
+                break
+            infos.append(self.graph[link])
+        return infos
+
+    # --- actions that both screens have ---------------------------------------------------------------------------
+
+    def action_pane(self, number: int) -> None:
+        """Show a pane and put the keyboard into it."""
+        pane = self.panes.choose(number - 1)
+        if pane is not None:
+            pane.focus()
+
+    def action_focus_diagram(self) -> None:
+        """Put the keyboard into the diagram."""
+        if self.diagram is not None:
+            self.diagram.focus()
+
+    def action_glyphs(self) -> None:
+        """Draw the map with glyphs, or in colour."""
+        self.map.glyphs = not self.map.glyphs
+
+    def action_map_mode(self) -> None:
+        """Map the whole chain, or one image's own clusters."""
+        self._own_map = not self._own_map
+        self.update_map()
+
+    def update_map(self) -> None:
+        """Ask for the map that belongs to what is shown."""
+        raise NotImplementedError
+
+    def action_diagram_zoom(self) -> None:
+        """Take the diagram's next zoom."""
+        if self.diagram is not None:
+            self.diagram.cycle_zoom()
+
+    def action_zoom_in(self) -> None:
+        """Draw the diagram larger."""
+        if self.diagram is not None:
+            self.diagram.zoom_by(1)
+
+    def action_zoom_out(self) -> None:
+        """Draw the diagram smaller."""
+        if self.diagram is not None:
+            self.diagram.zoom_by(-1)
+
+    def action_theme(self) -> None:
+        """Switch between dark and light."""
+        self.backchain.switch_theme()
+
+    def action_help(self) -> None:
+        """Show the help for what is under the cursor."""
+        from backchain_tui.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen(self.help_rows(), self.where()))
+
+    def help_rows(self) -> list[Any]:
+        """Give the rows of help on what is under the cursor."""
+        raise NotImplementedError
+
+    async def action_quit(self) -> None:
+        """Leave backchain; while a job runs it asks first."""
+        await self.app.action_quit()
+
+    def run_action_soon(self, name: str) -> None:
+        """Run an action of the table once the command palette has closed."""
+        self.call_later(self.run_action, name)

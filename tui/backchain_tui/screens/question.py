@@ -1,0 +1,88 @@
+"""Questions and messages over the picture: run, quit, confirm by typing a hazard's code, what went wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Button, Input, Static
+
+from backchain_tui.widgets.rows import RowsPanel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from textual.app import ComposeResult
+
+    from backchain_tui.describe import Row
+
+
+class Answer(NamedTuple):
+    """A button: what it gives, what is written on it, and how it is meant."""
+
+    name: str
+    text: str
+    variant: Literal["default", "primary", "success", "warning", "error"] = "default"
+
+
+class Question(ModalScreen[str]):
+    """A dialog with buttons; gives the name of the one that was pressed, or "" for escape."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "answer('')", "Back", show=False),
+        Binding("left,up", "app.focus_previous", "Previous", show=False),
+        Binding("right,down", "app.focus_next", "Next", show=False),
+    ]
+
+    def __init__(self, title: str, rows: Sequence[Row], answers: Sequence[Answer], *, code: str = "") -> None:
+        """Ask.
+
+        Args:
+            title: Heading.
+            rows: What it is about.
+            answers: Buttons; the last is the safe one and has the keyboard.
+            code: What has to be typed before the first answer counts; empty for nothing.
+        """
+        super().__init__()
+        self._title, self._rows, self._answers, self._code = title, rows, answers, code
+
+    def compose(self) -> ComposeResult:
+        """A box in the middle."""
+        with Vertical(id="question") as box:
+            box.border_title = self._title
+            yield RowsPanel("", id="question-rows")
+            if self._code:
+                yield Static(f"Type {self._code} to confirm:", markup=False)
+                yield Input(placeholder=self._code)
+            with Horizontal(id="answers"):
+                for answer in self._answers:
+                    yield Button(answer.text, variant=answer.variant, id=f"answer-{answer.name}")
+
+    def on_mount(self) -> None:
+        """Show the rows; the keyboard goes to what has to be typed, else to the safe answer."""
+        self.query_one("#question-rows", RowsPanel).show(self._rows)
+        if self._code:
+            self.query_one(f"#answer-{self._answers[0].name}", Button).disabled = True
+            self.query_one(Input).focus()
+        else:
+            self.query_one(f"#answer-{self._answers[-1].name}", Button).focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Allow the first answer once the code is there."""
+        self.query_one(f"#answer-{self._answers[0].name}", Button).disabled = event.value.strip() != self._code
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter after the whole code is the first answer."""
+        if event.value.strip() == self._code:
+            self.dismiss(self._answers[0].name)
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Give the answer."""
+        self.dismiss((event.button.id or "").removeprefix("answer-"))
+
+    def action_answer(self, name: str) -> None:
+        """Give an answer by key."""
+        self.dismiss(name)

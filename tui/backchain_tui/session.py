@@ -1,0 +1,126 @@
+"""What one sitting knows: where to look, which images an operation has left invalid or unneeded, and the maps.
+
+No Textual here, and no numpy or networkx until something is read: the first paint does not wait for them. The methods
+that read block; they belong into a thread.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from backchain.image import ImageState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId, ImageInfo
+    from backchain.operations import Operation
+    from backchain.plan import Plan
+    from backchain_tui.mapgrid import DiskMap
+
+
+@dataclass
+class Session:
+    """What is looked at, and what was done to it.
+
+    Attributes:
+        paths: Images and folders that the user named.
+        scan: More folders in which overlays may lie.
+        lab: Whether this is a lab of practice images: jobs run slowly enough to be watched, and at once.
+        left: State of images that operations of this sitting have left behind.
+        sparklines: Allocated share per part of the disk, of the images looked at so far.
+    """
+
+    paths: tuple[Path, ...]
+    scan: tuple[Path, ...] = ()
+    lab: bool = False
+    left: dict[ImageId, ImageState] = field(default_factory=dict)
+    sparklines: dict[ImageId, list[float]] = field(default_factory=dict)
+
+    def read(self) -> ChainGraph:
+        """Read the forest.
+
+        Raises:
+            MissingImageError: One of the paths cannot be opened.
+        """
+        from backchain.discover import discover
+
+        return self.mark(discover(self.paths, scan=self.scan))
+
+    def mark(self, graph: ChainGraph) -> ChainGraph:
+        """Give the graph in which the images left behind bear their state."""
+        marked = [
+            replace(graph[i], state=state)
+            for i, state in self.left.items()
+            if i in graph and graph[i].state is ImageState.OK
+        ]
+        return graph.with_changes(replace=marked) if marked else graph
+
+    def settle(self, plan: Plan) -> None:
+        """Remember what a plan that was run has left behind."""
+        for image in plan.removable:
+            self.left.setdefault(image, ImageState.UNNEEDED)
+        for image in plan.invalidated:
+            self.left[image] = ImageState.INVALID
+
+    def plan(self, graph: ChainGraph, operation: Operation) -> tuple[Plan, int | None]:
+        """Make a plan, and give the free space for its target in bytes (None where it is unknown).
+
+        Raises:
+            BackchainError: The operation makes no sense on this graph, or an image cannot be read.
+        """
+        from backchain.planning import make_plan
+
+        plan = make_plan(graph, operation)
+        return plan, free_space(graph[plan.target].path)
+
+
+def free_space(path: Path) -> int | None:
+    """Give the free bytes of the file system that holds `path`, or None where that cannot be told."""
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return None
+    return status.f_bavail * status.f_frsize
+
+
+def read_map(
+    images: Sequence[ImageInfo], *, own: bool, size: int | None, started: Callable[[DiskMap], bool]
+) -> DiskMap:
+    """Read the map of a chain, or of one image alone.
+
+    Args:
+        images: The chain, top first; one image when `own`.
+        own: Show the image's own states rather than layers.
+        size: Bytes of the guest's disk to show, at least; None takes that of the first image.
+        started: Called with the map after each batch of windows; False stops the reading.
+
+    Raises:
+        ImageError: An image cannot be opened or is damaged.
+    """
+    from backchain.clustermap import chain_map
+    from backchain_tui.mapgrid import DiskMap
+
+    top = images[0]
+    disk = DiskMap(max(top.virtual_size or 0, size or 0, 1), top.cluster_size, layers=len(images), own=own)
+    for _ in disk.feed(chain_map(images)):
+        if not started(disk):
+            break
+    return disk
+
+
+def read_sparkline(image: ImageInfo, parts: int = 32) -> list[float]:
+    """Give the share of allocated clusters in equal parts of an image's disk, 0.0 to 1.0.
+
+    Raises:
+        ImageError: The image cannot be opened or is damaged.
+    """
+    disk = read_map([image], own=True, size=None, started=lambda _: True)
+    cell = disk.cell_size(parts)
+    cells = min(parts, -(-disk.size // cell))
+    weights = disk.weights(0, cell, cells)
+    return [min(1.0, float(full) / cell) for full in weights[:, 1:].sum(axis=1)]
