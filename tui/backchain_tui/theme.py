@@ -76,9 +76,13 @@ def depth_of(app: App[Any]) -> Depth:
     """Say what colours an application may use now."""
     if app.no_color:
         return Depth.MONO
-    if app.native_ansi_color or app.console.color_system == "standard":
-        return Depth.ANSI
-    return Depth.RGB
+    return Depth.ANSI if app.native_ansi_color else Depth.RGB
+
+
+def starting_theme(app: App[Any]) -> str:
+    """Give the theme to start with: the terminal's own 16 colours where it has no more, else backchain's dark one."""
+    few = app.console.color_system in {None, "standard"} and not app.is_headless
+    return "ansi-dark" if few else BACKCHAIN_DARK.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +144,28 @@ class Palette:
     def __init__(self, depth: Depth, hues: Hues) -> None:
         self.depth = depth
         self.hues = hues
+        self._ground = Style(bgcolor=_rich(hues.ground))
         self._styles: list[Style | None] = [None] * INK_COUNT
 
     @classmethod
-    def of(cls, app: App[Any]) -> Palette:
-        """Make the palette for what an application shows now."""
+    def of(cls, app: App[Any], ground: str | None = None) -> Palette:
+        """Make the palette for what an application shows now.
+
+        Args:
+            app: The application.
+            ground: Colour of the ground that is painted on; None for the theme's background.
+        """
         depth = depth_of(app)
-        if depth is not Depth.RGB:
+        if app.native_ansi_color:
             return cls(depth, ANSI_HUES)
-        return cls(depth, Hues.of(app.theme_variables, dark=app.current_theme.dark))
+        variables = app.theme_variables if ground is None else {**app.theme_variables, "background": ground}
+        return cls(depth, Hues.of(variables, dark=app.current_theme.dark))
 
     def style(self, ink: int) -> Style:
         """Give the style of an ink."""
         found = self._styles[ink]
         if found is None:
-            found = self._styles[ink] = self._make(ink)
+            found = self._styles[ink] = self._ground + self._make(ink)
         return found
 
     def __getitem__(self, name: str) -> Style:
@@ -184,7 +195,7 @@ class Palette:
 
     def _plain(self, style: Style, hue: str) -> Style:
         """Give a style of attributes its hue, in 16 colours; without colours the hue is left out."""
-        return Style(color="default" if self.depth is Depth.MONO else hue) + style
+        return Style(color=_rich(self.hues.text if self.depth is Depth.MONO else hue)) + style
 
 
 def flow_hue(hues: Hues, kind: FlowKind, state: FlowState) -> str:
@@ -297,6 +308,7 @@ def _rgb_box(hues: Hues, role: Role, tone: Tone, part: int) -> Style:
         Part.NAME: lambda: _style(text, fill, bold=lit, strike=strike),
         Part.BADGE: lambda: _style(hues.ground, hue, bold=True) if not fade else _style(hue, fill, italic=True),
         Part.BORDER_BADGE: lambda: _style(hue, bold=not fade, italic=bool(fade)),
+        Part.BORDER_META: lambda: _style(_mix(text, hues.ground, 0.42)),
         Part.META: lambda: _style(_mix(text, fill, 0.42), fill),
         Part.BAR: lambda: _style(hue, fill),
         Part.TRACK: lambda: _style(_mix(fill, text, 0.17), fill),
@@ -353,7 +365,7 @@ def _plain_box(role: Role, tone: Tone, part: int) -> Style:
     dim = not strong and (tone is Tone.FADED or role in {Role.INVALID, Role.UNNEEDED})
     if part in {Part.BADGE, Part.BORDER_BADGE}:
         return Style(reverse=not dim and part == Part.BADGE, bold=not dim, dim=dim)
-    if part in {Part.META, Part.TRACK}:
+    if part in {Part.META, Part.BORDER_META, Part.TRACK}:
         return Style(dim=tone is not Tone.CURSOR)
     if part == Part.PILL:
         return Style(reverse=tone is Tone.CURSOR, bold=strong, dim=dim, strike=role is Role.INVALID)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -106,8 +106,15 @@ def describe(
     if info.disk_size is not None and info.virtual_size:
         share = min(info.disk_size / info.virtual_size, 1.0)
     size = "" if info.disk_size is None else formatting.short_size(info.disk_size)
-    note = info.format if info.virtual_size is None else f"{info.format} {formatting.short_size(info.virtual_size)}"
-    return Face(clean(info.label), role, badge, size, share, clean(note), spark)
+    return Face(clean(info.label), role, badge, size, share, _note(info), spark if info.readable else None)
+
+
+def _note(info: ImageInfo) -> str:
+    if info.state is ImageState.MISSING:
+        return "not found"
+    if not info.readable or info.virtual_size is None:
+        return "cannot be read"
+    return clean(f"{info.format} {formatting.short_size(info.virtual_size)}")
 
 
 def _badge(graph: ChainGraph, info: ImageInfo, *, in_use: bool, in_loop: bool) -> tuple[str, Role]:
@@ -141,6 +148,7 @@ class BoxPainter:
             tone: How it stands out; BLAST replaces the badge by BREAKS.
             mark: A word on its upper border, such as "top"; empty for none.
         """
+        face = replace(face, name=self._glyphs.text(face.name), note=self._glyphs.text(face.note))
         badge = "BREAKS" if tone is Tone.BLAST and face.role is not Role.BROKEN else face.badge
         if zoom is Zoom.PILL:
             self._pill(rect, face, tone, badge, mark)
@@ -226,9 +234,8 @@ class BoxPainter:
         self._canvas.put(start, rect.y + 1, name, box_ink(face.role, tone, Part.NAME))
         if face.size and width >= len(face.size) + 2:
             text = f" {face.size} "
-            self._canvas.put(
-                rect.right - 2 - len(text), rect.below - 1, text, box_ink(face.role, tone, Part.BORDER_BADGE)
-            )
+            x = max(rect.x + 1, rect.right - 2 - len(text))
+            self._canvas.put(x, rect.below - 1, text, box_ink(face.role, tone, Part.BORDER_META))
 
     def _on_border(self, rect: Rect, role: Role, tone: Tone, badge: str, mark: str) -> None:
         room = rect.width - 4

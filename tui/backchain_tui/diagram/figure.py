@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from backchain.operations import Commit
 from backchain_tui.diagram.boxes import Rect
 from backchain_tui.diagram.ink import FlowKind
-from backchain_tui.diagram.layout import GAP_LEAST, LIMITS, Zoom, share_width
+from backchain_tui.diagram.layout import LIMITS, Zoom, share_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from backchain.image import ImageId
     from backchain.plan import Plan
 
-_MARGIN = 2
-_GAP_ROWS = {Zoom.CARD: (5, 10), Zoom.BOX: (5, 10), Zoom.PILL: (4, 8)}
+_MARGIN = 1
+_GAP_ROWS = {Zoom.CARD: (5, 12), Zoom.BOX: (5, 10), Zoom.PILL: (4, 8)}
 """Least and most rows between the upper boxes and the lower ones."""
+_GHOST = {Zoom.CARD: 13, Zoom.BOX: 9, Zoom.PILL: 9}
+"""Width of a column of images that were left out."""
 _SIBLINGS = 3
 """Rows of siblings at most; the last then says how many more there are."""
 
@@ -144,14 +146,13 @@ def figure(plan: Plan, zoom: Zoom, width: int, height: int, longest: int) -> Fig
     cast = _Cast(plan)
     room = width - 2 * _MARGIN
     for candidate, columns, least in _candidates(cast, zoom, longest):
-        limits = LIMITS[candidate]
-        box, gap = share_width(candidate, len(columns), room, longest, least=least, gap_least=GAP_LEAST)
-        wide = len(columns) * box + (len(columns) - 1) * gap
+        widths, gap = _share(candidate, columns, room, longest, least)
         rows = cast.sibling_rows(columns)
-        tall = 2 * limits.height + 3 + sum(rows) + _GAP_ROWS[candidate][0]
+        tall = 2 * LIMITS[candidate].height + 3 + sum(rows) + _GAP_ROWS[candidate][0]
+        wide = sum(widths) + gap * (len(widths) - 1)
         if wide <= room and (tall <= height or zoom is not Zoom.AUTO):
             break
-    return _Builder(cast, candidate, columns, box, gap, width, height, rows).build()
+    return _Builder(cast, candidate, columns, widths, gap, width, height, rows).build()
 
 
 def concerned(plan: Plan) -> tuple[ImageId, ...]:
@@ -162,16 +163,29 @@ def concerned(plan: Plan) -> tuple[ImageId, ...]:
 
 def _candidates(cast: _Cast, zoom: Zoom, longest: int) -> Iterable[tuple[Zoom, tuple[Column, ...], int]]:
     """Give what to try, best first; the last is taken, and scrolled, when nothing fits."""
-    whole, short, shortest = cast.columns(0), cast.columns(1), cast.columns(2)
+    casts = [cast.columns(thrift) for thrift in range(4)]
     zooms = (Zoom.CARD, Zoom.BOX, Zoom.PILL) if zoom is Zoom.AUTO else (zoom,)
     named = {z: max(LIMITS[z].least, min(longest + (2 if z is Zoom.BOX else 4), 14)) for z in zooms}
-    for columns in (whole, short):
+    for columns in casts[:2]:
         for candidate in zooms:
             if candidate is not Zoom.PILL:
                 yield candidate, columns, named[candidate]
-    for candidate in zooms:
-        for columns in (whole, short, shortest):
+    for columns in casts[2:]:
+        for candidate in zooms[-2:]:
+            yield candidate, columns, named[candidate]
+    for candidate in zooms[-2:]:
+        for columns in casts:
             yield candidate, columns, LIMITS[candidate].least
+
+
+def _share(
+    zoom: Zoom, columns: Sequence[Column], room: int, longest: int, least: int
+) -> tuple[list[int], int]:  # fmt: skip
+    """Give the width of each column and of the gaps."""
+    ghosts = sum(c.image is None for c in columns)
+    free = room - ghosts * _GHOST[zoom]
+    box, gap = share_width(zoom, len(columns) - ghosts, len(columns) - 1, free, longest, least=least)
+    return [box if c.image is not None else _GHOST[zoom] for c in columns], gap
 
 
 class _Cast:
@@ -198,17 +212,22 @@ class _Cast:
         return rows, rows
 
     def columns(self, thrift: int) -> tuple[Column, ...]:
-        """Give the columns: all images, without those that take no part, or without middle sources too."""
+        """Give the columns.
+
+        Args:
+            thrift: 0 shows every image; 1 leaves out those that take no part, save the base and the active layer;
+                2 leaves out these too; 3 also sources between the target and the top.
+        """
         if not thrift:
             return tuple(Column((i,)) for i in self.path)
         plan = self.plan
-        keep = {self.path[0], self.path[-1], plan.target, self.top, *self.relinked, *plan.sources}
-        operation = plan.operation
-        if operation.base is not None:
-            keep.add(operation.base)
-        if thrift > 1:
-            copies = sorted(plan.copies, key=lambda c: c.clusters)
-            keep -= {c.source for c in copies[:-1] if c.source not in {self.top, plan.target}}
+        keep = {plan.target, self.top, *self.relinked}
+        if thrift < 3:
+            keep.update(plan.sources)
+        if thrift < 2:
+            keep.update((self.path[0], self.path[-1]))
+        if plan.operation.base is not None:
+            keep.add(plan.operation.base)
         return _collapse(self.path, keep)
 
 
@@ -231,9 +250,8 @@ def _collapse(path: Sequence[ImageId], keep: set[ImageId]) -> tuple[Column, ...]
         if image is not None and image not in keep:
             run.append(image)
             continue
-        if run:
-            columns.append(Column(tuple(run)))
-            run = []
+        columns += [Column(tuple(run))] if run else []
+        run = []
         if image is not None:
             columns.append(Column((image,)))
     return tuple(columns)
@@ -243,12 +261,12 @@ class _Builder:
     """Puts the parts of one figure on the grid."""
 
     def __init__(
-        self, cast: _Cast, zoom: Zoom, columns: tuple[Column, ...], box: int, gap: int, width: int, height: int,
-        rows: tuple[int, int],
+        self, cast: _Cast, zoom: Zoom, columns: tuple[Column, ...], widths: list[int], gap: int, width: int,
+        height: int, rows: tuple[int, int],
     ) -> None:  # fmt: skip
         self._cast, self._zoom, self._columns = cast, zoom, columns
-        self._box, self._gap = box, gap
-        wide = len(columns) * box + (len(columns) - 1) * gap
+        self._widths, self._gap = widths, gap
+        wide = sum(widths) + (len(columns) - 1) * gap
         self._left = max(_MARGIN, (width - wide) // 2)
         self.width = self._left + wide + _MARGIN
         tall = LIMITS[zoom].height
@@ -281,8 +299,11 @@ class _Builder:
         )  # fmt: skip
 
     def _rect(self, column: int, stage: Stage) -> Rect:
-        x = self._left + column * (self._box + self._gap)
-        return Rect(x, self._upper if stage is Stage.BEFORE else self._lower, self._box, self._tall)
+        y = self._upper if stage is Stage.BEFORE else self._lower
+        return Rect(self._column_x(column), y, self._widths[column], self._tall)
+
+    def _column_x(self, column: int) -> int:
+        return self._left + sum(self._widths[:column]) + column * self._gap
 
     def _add(self, images: tuple[ImageId, ...], stage: Stage, rect: Rect, zoom: Zoom) -> None:
         for image in images:
@@ -295,12 +316,12 @@ class _Builder:
             groups: list[tuple[ImageId, ...]] = [(i,) for i in family]
             if len(family) > _SIBLINGS:
                 groups = [*groups[: _SIBLINGS - 1], family[_SIBLINGS - 1 :]]
-            x = self._left + (n + 1) * (self._box + self._gap)
+            x, box = self._column_x(n) + self._widths[n] + self._gap, max(self._widths)
             for row, images in enumerate(groups):
                 y = self._upper - 1 - row if stage is Stage.BEFORE else self.channel + 1 + row
-                self._add(images, stage, Rect(x, y, self._box, 1), Zoom.PILL)
+                self._add(images, stage, Rect(x, y, box, 1), Zoom.PILL)
             if groups:
-                self.width = max(self.width, x + self._box + _MARGIN)
+                self.width = max(self.width, x + box + _MARGIN)
 
     def _wires(self) -> tuple[list[Wire], list[Wire]]:
         plan = self._cast.plan
@@ -332,7 +353,8 @@ class _Builder:
             rect = self._rect(n, Stage.BEFORE)
             x = rect.center
             if image == plan.target:
-                x = rect.x + 2 if isinstance(plan.operation, Commit) else rect.right - 3
+                aside = 2 if rect.width >= 12 else 1
+                x = rect.x + aside if isinstance(plan.operation, Commit) else rect.right - 1 - aside
             elif image == plan.emptied:
                 x = rect.right - 3
             yield x, first, last
@@ -352,7 +374,7 @@ class _Builder:
         count = len(columns)
         for order, (n, column) in enumerate(columns):
             depth = order if from_right else count - 1 - order
-            lane = 0.5 if count == 1 else 0.2 + 0.6 * depth / (count - 1)
+            lane = 0.5 if count == 1 else 0.16 + 0.68 * depth / (count - 1)
             yield Stream(
                 tuple(i for i in column.images if i in amount), sum(amount.get(i, 0) for i in column.images),
                 self._rect(n, Stage.BEFORE).center, self._upper + self._tall, heads[order], self._heads, lane,
@@ -361,7 +383,8 @@ class _Builder:
 
 def _spread(rect: Rect, count: int, *, from_right: bool) -> list[int]:
     """Spread arrow heads above the target's box, leaving the side of its dotted line free."""
-    first, last = (rect.x + 5, rect.right - 2) if from_right else (rect.x + 1, rect.right - 6)
+    aside = 5 if rect.width >= 12 else 3
+    first, last = (rect.x + aside, rect.right - 2) if from_right else (rect.x + 1, rect.right - 1 - aside)
     if count == 1:
         return [(first + last) // 2]
     room = last - first

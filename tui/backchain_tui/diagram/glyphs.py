@@ -35,6 +35,7 @@ class GlyphSet:
         bar: A size bar's filled cell, its half cell and its track.
         caps: What closes a pill at its left and right.
         heads: Arrow heads by where they point: left, up, down.
+        bound: What stands before a size that is an upper bound.
         stay: The vertical line of an image that stays.
         ellipsis: What stands for what was left out.
         braille: Whether flows are drawn in braille dots, else in lines of ASCII.
@@ -50,10 +51,15 @@ class GlyphSet:
     bar: tuple[str, str, str]
     caps: tuple[str, str]
     heads: tuple[str, str, str]
+    bound: str
     stay: str
     ellipsis: str
     braille: bool
     signs: dict[str, str] = field(default_factory=dict)
+
+    def text(self, name: str) -> str:
+        """Give a name in the characters that this set may use."""
+        return name if self.braille else name.encode("ascii", "replace").decode("ascii")
 
     def sign(self, badge: str) -> str:
         """Give the sign for a badge, a space when it has none."""
@@ -70,6 +76,7 @@ UNICODE = GlyphSet(
     bar=("━", "╸", "─"),
     caps=("▐", "▌"),
     heads=("◀", "▲", "▼"),
+    bound="≤",
     stay="┊",
     ellipsis="…",
     braille=True,
@@ -89,6 +96,7 @@ ASCII = GlyphSet(
     bar=("=", "-", "."),
     caps=("[", "]"),
     heads=("<", "^", "v"),
+    bound="<=",
     stay=":",
     ellipsis="..",
     braille=False,

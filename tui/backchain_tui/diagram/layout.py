@@ -74,11 +74,12 @@ class Limits:
 
 
 LIMITS: Mapping[Zoom, Limits] = {
-    Zoom.CARD: Limits(5, 16, 26, 11, 1, 1),
+    Zoom.CARD: Limits(5, 16, 30, 11, 1, 1),
     Zoom.BOX: Limits(3, 10, 22, 4, 0, 1),
     Zoom.PILL: Limits(1, 8, 20, 5, 0, 1),
 }
-GAP_LEAST, GAP_USUAL, GAP_MOST = 4, 6, 12
+GAP_LEAST, GAP_USUAL = 4, 6
+GAP_MOST: Mapping[Zoom, int] = {Zoom.CARD: 14, Zoom.BOX: 10, Zoom.PILL: 6}
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +181,15 @@ def fit(placement: Placement, zoom: Zoom, width: int, longest: int) -> Metrics:
         width: Columns of the window; 0 when it is not known.
         longest: Cells of the longest name.
     """
-    box, gap = share_width(zoom, placement.columns, width - 4, longest)
+    box, gap = share_width(zoom, placement.columns, placement.columns - 1, width - 4, longest)
     limits = LIMITS[zoom]
     return Metrics(zoom, box, limits.height, gap, limits.gap_y, limits.tree_gap)
 
 
 def share_width(
-    zoom: Zoom, columns: int, width: int, longest: int, *, least: int | None = None, gap_least: int = GAP_LEAST
-) -> tuple[int, int]:
-    """Share a width among boxes and gaps.
+    zoom: Zoom, boxes: int, gaps: int, width: int, longest: int, *, least: int | None = None
+) -> tuple[int, int]:  # fmt: skip
+    """Share a width among boxes and the gaps between them.
 
     Returns:
         Width of a box and of a gap; together they may be wider than `width` when even the least does not fit.
@@ -196,11 +197,14 @@ def share_width(
     limits = LIMITS[zoom]
     floor = limits.least if least is None else least
     wish = min(max(longest + limits.padding, floor), limits.most)
-    if columns < 2:
+    if not gaps or not boxes:
         return wish, GAP_USUAL
-    box = min(wish, max(floor, (width - (columns - 1) * gap_least) // columns))
-    gap = (width - columns * box) // (columns - 1)
-    return box, max(gap_least, min(gap, GAP_MOST if zoom is not Zoom.PILL else GAP_USUAL))
+    tight, roomy = ((width - gaps * gap) // boxes for gap in (GAP_LEAST, GAP_USUAL))
+    box = max(floor, min(wish, tight))
+    if zoom is Zoom.CARD:
+        box = max(box, min(roomy, limits.most))
+    gap = (width - boxes * box) // gaps
+    return box, max(GAP_LEAST, min(gap, GAP_MOST[zoom]))
 
 
 def arrange(placement: Placement, metrics: Metrics) -> Layout:

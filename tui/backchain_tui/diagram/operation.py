@@ -11,9 +11,8 @@ from backchain_tui import formatting
 from backchain_tui.diagram.boxes import BoxPainter, Face, Rect, describe, resample
 from backchain_tui.diagram.figure import Figure, Placed, Stage, Stream, Wire
 from backchain_tui.diagram.flows import Flow, Span, trace
-from backchain_tui.diagram.glyphs import EAST, NORTH, GlyphSet
+from backchain_tui.diagram.glyphs import EAST, NORTH, WEST, GlyphSet
 from backchain_tui.diagram.ink import FlowKind, Ink, Role, Tone
-from backchain_tui.diagram.layout import Zoom
 from backchain_tui.diagram.measure import shorten
 from backchain_tui.diagram.scene import FAINT, LINK_INKS, LIT, PLAIN, View
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from backchain.image import ImageId
     from backchain_tui.diagram.boxes import Sparkline
     from backchain_tui.diagram.canvas import Canvas
+    from backchain_tui.diagram.layout import Zoom
 
 _SPARK_CELLS = 64
 """Parts into which sparklines are brought before they are merged."""
@@ -86,7 +86,7 @@ class OperationScene:
             if box.image is None:
                 self._paint_ghost(canvas, glyphs, box, rect)
                 continue
-            face, tone = self._face(box, box.image, view)
+            face, tone = self._face(box, box.image, view, glyphs)
             mark = view.marks.get(box.image, "") if box.stage is Stage.BEFORE else ""
             painter.paint(rect, box.zoom, face, tone, mark)
         for x, y, text in figure.labels:
@@ -97,7 +97,7 @@ class OperationScene:
     def _moved(self, rect: Rect) -> Rect:
         return replace(rect, y=rect.y + self._top)
 
-    def _face(self, box: Placed, image: ImageId, view: View) -> tuple[Face, Tone]:
+    def _face(self, box: Placed, image: ImageId, view: View, glyphs: GlyphSet) -> tuple[Face, Tone]:
         plan = self._figure.plan
         graph = plan.before if box.stage is Stage.BEFORE or image not in plan.after else plan.after
         face = describe(graph, image, in_use=image in view.in_use, spark=view.sparklines.get(image))
@@ -111,12 +111,13 @@ class OperationScene:
         elif image in plan.removable:
             face = replace(face, role=Role.UNNEEDED, badge="UNNEEDED")
         elif image == plan.target:
-            face = self._filled(face, view)
+            face = self._filled(face, view, glyphs)
         if image in self._victims:
             return face, Tone.BLAST
-        return face, Tone.LIT if tone is Tone.CURSOR else Tone.PLAIN
+        stands = face.role not in {Role.INVALID, Role.UNNEEDED}
+        return face, Tone.LIT if tone is Tone.CURSOR and stands else Tone.PLAIN
 
-    def _filled(self, face: Face, view: View) -> Face:
+    def _filled(self, face: Face, view: View, glyphs: GlyphSet) -> Face:
         """Show the target with what has arrived: all of it in a preview."""
         plan = self._figure.plan
         info = plan.before[plan.target]
@@ -129,7 +130,7 @@ class OperationScene:
             return replace(face, spark=spark)
         size = info.disk_size + int(plan.growth_bytes * self._progress(view))
         share = min(size / info.virtual_size, 1.0) if info.virtual_size else None
-        bound = "≤" if plan.growth_bytes and view.progress is None else ""
+        bound = glyphs.bound if plan.growth_bytes and view.progress is None else ""
         return replace(face, spark=spark, share=share, size=bound + formatting.short_size(size))
 
     def _drained(self, face: Face, view: View) -> Face:
@@ -148,12 +149,11 @@ class OperationScene:
 
     def _paint_ghost(self, canvas: Canvas, glyphs: GlyphSet, box: Placed, rect: Rect) -> None:
         count, dots = len(box.images), glyphs.ellipsis
-        text = next(
-            (t for t in (f" {dots} {count} more {dots} ", f"{dots} {count} more {dots}", f"{dots}{count}{dots}")
-             if len(t) <= rect.width), dots,
-        )  # fmt: skip
-        if box.zoom is not Zoom.PILL or rect.y == self._moved(box.rect).middle:
-            canvas.put(rect.x, rect.middle, glyphs.light[10] * rect.width, Ink.LINK_FAINT)
+        texts = (f"{dots} {count} more {dots}", f"{dots}{count} more{dots}", f"{dots}{count}{dots}", f"+{count}")
+        text = next((t for t in texts if len(t) <= rect.width), dots)
+        gone = box.stage is Stage.AFTER and set(box.images) <= set(self._figure.plan.invalidated)
+        line = glyphs.dashed.horizontal if gone else glyphs.light[EAST | WEST]
+        canvas.put(rect.x, rect.middle, line * rect.width, Ink.LINK_FAINT)
         canvas.put(rect.x + (rect.width - len(text)) // 2, rect.middle, text, Ink.GHOST)
 
     # --- links ----------------------------------------------------------------------------------------------------
@@ -233,7 +233,8 @@ class OperationScene:
         if self._label is not None:
             x, y, text = self._label
             ink = Ink.LABEL_DONE if view.settled else Ink.LABEL_COMMIT if commit else Ink.LABEL_STREAM
-            canvas.put(x, y, text, ink)
+            words = " committed " if commit else " streamed "
+            canvas.put(x, y, words.center(len(text)) if view.settled else text, ink)
 
     def _stream_progress(self, stream: Stream, view: View) -> float | None:
         if view.settled:

@@ -94,22 +94,13 @@ class Scene(Protocol):
 class ForestScene:
     """A forest as laid out."""
 
-    def __init__(self, graph: ChainGraph, layout: Layout, top: int = 0) -> None:
-        """Make the scene.
-
-        Args:
-            graph: The forest.
-            layout: Its layout.
-            top: Rows left free above.
-        """
+    def __init__(self, graph: ChainGraph, layout: Layout) -> None:
         self._graph = graph
         self._layout = layout
-        self._y = layout.y + top
-        self._middle = layout.middle + top
-        self._top = top
+        self._middle = layout.middle
         self._loops = frozenset().union(*graph.loops()) if layout.placement.back_edges else frozenset()
         self.width = layout.width
-        self.height = layout.height + top
+        self.height = layout.height
 
     @property
     def zoom(self) -> Zoom:
@@ -118,7 +109,7 @@ class ForestScene:
 
     def at(self, x: int, y: int) -> ImageId | None:
         """Give the image whose box holds a cell, or None."""
-        return self._layout.at(x, y - self._top)
+        return self._layout.at(x, y)
 
     def rect(self, image: ImageId) -> Rect | None:
         """Give the place of an image's box."""
@@ -134,7 +125,7 @@ class ForestScene:
         self._links(canvas, glyphs, view)
         painter = BoxPainter(canvas, glyphs)
         metrics = self._layout.metrics
-        x, y = self._layout.x, self._y
+        x, y = self._layout.x, self._layout.y
         visible = (
             (x < canvas.left + canvas.width) & (x + metrics.width > canvas.left)
             & (y < canvas.top + canvas.height) & (y + metrics.height > canvas.top)
@@ -149,7 +140,7 @@ class ForestScene:
 
     def _rect(self, number: int) -> Rect:
         metrics = self._layout.metrics
-        return Rect(int(self._layout.x[number]), int(self._y[number]), metrics.width, metrics.height)
+        return Rect(int(self._layout.x[number]), int(self._layout.y[number]), metrics.width, metrics.height)
 
     def _links(self, canvas: Canvas, glyphs: GlyphSet, view: View) -> None:
         levels = self._levels(view)

@@ -31,17 +31,20 @@ def longest_name(graph: ChainGraph, images: Iterable[ImageId]) -> int:
     return max((cell_width(clean(graph[i].label)) for i in images), default=0)
 
 
-def make_scene(
-    subject: ChainGraph | Plan, zoom: Zoom, width: int, height: int, glyphs: GlyphSet, *, top: int = 0
-) -> Scene | None:
-    """Lay out a forest or an operation for a window; None for a forest without images."""
+def make_scene(subject: ChainGraph | Plan, zoom: Zoom, width: int, height: int, glyphs: GlyphSet) -> Scene | None:
+    """Lay out a forest or an operation for a window; None for a forest without images.
+
+    An operation stands in the middle of a window that is taller; a forest at its top.
+    """
     if isinstance(subject, ChainGraph):
         if not len(subject):
             return None
-        layout = lay_out(place(subject), zoom, width, height - top, longest_name(subject, subject))
-        return ForestScene(subject, layout, top)
+        layout = lay_out(place(subject), zoom, width, height, longest_name(subject, subject))
+        return ForestScene(subject, layout)
     longest = longest_name(subject.before, concerned(subject))
-    return OperationScene(figure(subject, zoom, width, height - top, longest), braille=glyphs.braille, top=top)
+    drawn = figure(subject, zoom, width, height, longest)
+    top = max(0, (height - drawn.height) // 2) if height < UNBOUNDED else 0
+    return OperationScene(drawn, braille=glyphs.braille, top=top)
 
 
 def render_text(

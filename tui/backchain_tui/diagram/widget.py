@@ -228,7 +228,7 @@ class ChainDiagram(ScrollView, can_focus=True):
     def palette(self) -> Palette:
         """The palette for what the application shows now."""
         if self._palette is None:
-            self._palette = Palette.of(self.app)
+            self._palette = Palette.of(self.app, self.background_colors[1].hex6)
         return self._palette
 
     def _forget_job(self) -> None:
