@@ -89,7 +89,7 @@ ACTIONS: tuple[Action, ...] = (
     ),
     _action(
         "run", "enter", (Where.OPERATION, Where.CHOOSING, Where.PLANNED), "Run",
-        "Run exactly this plan.", shown="⏎", rank=1,
+        "Run exactly this plan.", shown="enter", rank=1,
     ),
     _action(
         "move_end", "left,right", (Where.OPERATION, Where.CHOOSING), "Move end",
@@ -112,10 +112,11 @@ ACTIONS: tuple[Action, ...] = (
         "Pull everything: the image then stands alone. Press it again to have a base.", rank=3,
     ),
     _action(
-        "pause", "space", (Where.RUNNING, Where.MOVING), "Pause", "Stop before the next cluster.", shown="␣", rank=1,
+        "pause", "space", (Where.RUNNING, Where.MOVING), "Pause",
+        "Stop before the next cluster.", shown="space", rank=1,
     ),
     _action(
-        "resume", "space", (Where.RUNNING, Where.PAUSED), "Resume", "Go on copying.", shown="␣", rank=1,
+        "resume", "space", (Where.RUNNING, Where.PAUSED), "Resume", "Go on copying.", shown="space", rank=1,
     ),
     _action("step", "full_stop", (Where.RUNNING,), "Step", "Copy one cluster, then pause.", shown=".", rank=2),
     _action("faster", "plus,equals_sign", (Where.RUNNING,), "Faster", "Raise the speed limit.", shown="+", rank=2),

@@ -73,6 +73,7 @@ class BackchainApp(App[None]):
     def on_mount(self) -> None:
         """Take the dark theme, unless the environment names another one."""
         self.theme = BACKCHAIN_DARK.name
+        self.set_class(self.ascii_only, "-ascii")
 
     def switch_theme(self) -> None:
         """Switch between dark and light."""

@@ -90,8 +90,9 @@ def image_rows(graph: ChainGraph, image: ImageId, *, exact: bool = False) -> lis
     ]
     if info.cluster_size:
         rows.append(Row("cluster", size(info.cluster_size)))
-    if info.features:
-        rows.append(Row("features", ", ".join(info.features)))
+    features = info.features[1:]  # the first is the version
+    if features:
+        rows.append(Row("features", ", ".join(features)))
     if info.header is not None and info.header.nb_snapshots:
         rows.append(Row("snapshots", fmt.counted(info.header.nb_snapshots, "internal snapshot"), Tone.WARN))
     rows += _backing_rows(graph, info)

@@ -84,6 +84,13 @@ def offset(position: int) -> str:
     return f"{position:#x}"
 
 
+def ascii_text(text: str) -> str:
+    """Give backchain's own typography in ASCII (names keep their characters)."""
+    for mark, plain in ((" · ", " | "), ("–", "-"), ("…", "..."), (" → ", " -> "), ("⇧", "shift"), ("←→", "<->")):
+        text = text.replace(mark, plain)
+    return text
+
+
 def names(labels: list[str], *, at_most: int = 4) -> str:
     """Join names for a sentence: "A", "A and B", "A, B and C"; long lists end in "and 7 more"."""
     if len(labels) > at_most:

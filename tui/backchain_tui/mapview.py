@@ -156,13 +156,14 @@ class MapView:
         self._follow(center=True)
 
     def _choose_tile(self) -> tuple[int, int]:
-        """Give the columns and rows of the largest cell with which every cluster still fits."""
+        """Give the columns and rows of the largest cell with which every cluster still fits, none too long."""
         wide = 1 if self.doubled else 2
         best = (1, 1)
-        for side in range(1, _LARGEST_TILE + 1):
-            tile = (side * wide, side)
-            if (self._width // tile[0]) * (self._height // tile[1]) >= self.disk.clusters:
-                best = tile
+        for rows in range(1, _LARGEST_TILE + 1):
+            for columns in range(max(1, rows * wide // 3), rows * wide * 2 + 1):
+                fits = (self._width // columns) * (self._height // rows) >= self.disk.clusters
+                if fits and columns * rows > best[0] * best[1]:
+                    best = (columns, rows)
         return best
 
     def _follow(self, *, center: bool = False) -> None:

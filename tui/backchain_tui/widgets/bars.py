@@ -9,6 +9,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from backchain_tui.actions import ACTIONS, Action
+from backchain_tui.formatting import ascii_text
 
 if TYPE_CHECKING:
     from textual import events
@@ -42,7 +43,9 @@ class TitleBar(Widget):
         width = self.size.width
         right = f" {self._note} " if self._note else ""
         room = max(0, width - len(right) - 12)
-        text = self._text if len(self._text) <= room else self._text[: max(0, room - 1)] + "…"
+        plain = self.app.has_class("-ascii")
+        text = ascii_text(self._text) if plain else self._text
+        text = text if len(text) <= room else text[: max(0, room - 1)] + ("~" if plain else "…")
         segments = [Segment(" backchain ", name), Segment(f" {text}".ljust(room + 1), note), Segment(right, note)]
         return Strip(segments).adjust_cell_length(width, note)
 
@@ -71,7 +74,7 @@ class KeyBar(Widget):
         segments, position = [], 0
         self._chips = []
         for action in self._fitting(self.size.width):
-            label = key_label(action)
+            label = ascii_text(key_label(action)) if self.app.has_class("-ascii") else key_label(action)
             segments += [Segment(f" {label} ", key), Segment(f"{action.text} ", text)]
             width = _chip_width(action)
             self._chips.append((position, position + width, action))

@@ -17,6 +17,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from backchain_tui import formatting as fmt
+from backchain_tui.theme import Depth, depth_of
 from backchain_tui.widgets import palette
 from backchain_tui.widgets.map_words import cell_text, kind_name, shorten
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from backchain_tui.mapview import MapView
 
 _HALF = "▀"
+_SHORTEST_NAME = 6
+"""Columns of a layer's name in the legend at least."""
 _LEGEND_FROM = 5
 """Lines from which on the last two are the cell under the cursor and the legend."""
 
@@ -72,8 +75,8 @@ class ClusterMap(Widget, can_focus=True):
 
     def on_mount(self) -> None:
         """Choose glyphs where colours would not tell the states apart."""
-        few = self.app.console.color_system in {None, "standard", "windows"}
-        self.glyphs = self._ascii or self.app.no_color or self.app.native_ansi_color or few
+        self.glyphs = self._ascii or depth_of(self.app) is not Depth.RGB
+        self._hint()
 
     # --- what is shown --------------------------------------------------------------------------------------------
 
@@ -171,7 +174,7 @@ class ClusterMap(Widget, can_focus=True):
                 return self.get_component_rich_style("cluster-map--cursor") + Style(bold=True, reverse=True)
             style = self.get_component_rich_style("cluster-map--ground")
             color = self._color(upper)
-            return style if self.app.native_ansi_color or color is None else style + Style(color=color.rich_color)
+            return style if self._plain or color is None else style + Style(color=color.rich_color)
         top, bottom = self._color(upper) or ground, self._color(lower) or ground
         return Style(color=top.rich_color, bgcolor=bottom.rich_color)
 
@@ -239,14 +242,16 @@ class ClusterMap(Widget, can_focus=True):
 
     def _legend(self, width: int) -> Strip:
         note = self.get_component_rich_style("cluster-map--note")
-        segments, used = [], 0
-        for glyph, color, name in self._legend_entries():
-            need = len(name) + 4
-            if used + need > width:
-                break
-            swatch = note if color is None or self.app.native_ansi_color else note + Style(color=color.rich_color)
-            segments += [Segment(glyph + " ", swatch), Segment(name + "  ", note)]
-            used += need
+        segments = []
+        entries = self._legend_entries()
+        longest = max((len(name) for _, _, name in entries), default=0)
+        while longest > _SHORTEST_NAME and sum(min(len(n), longest) + 4 for _, _, n in entries) - 2 > width:
+            longest -= 1
+        gap = "  " if longest > _SHORTEST_NAME else " "
+        for glyph, color, name in entries:
+            name = shorten(name, longest, ascii_only=self._ascii)
+            swatch = note if color is None or self._plain else note + Style(color=color.rich_color)
+            segments += [Segment(glyph + " ", swatch), Segment(name + gap, note)]
         return Strip(segments).adjust_cell_length(width, note)
 
     def _legend_entries(self) -> list[tuple[str, Color | None, str]]:
@@ -270,6 +275,22 @@ class ClusterMap(Widget, can_focus=True):
         return self._glyph(look) if self.glyphs else "█"
 
     # --- hands ----------------------------------------------------------------------------------------------------
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """Tell the keys that hold now, and show the cursor."""
+        super().watch_has_focus(has_focus)
+        self._hint()
+        self.refresh()
+
+    def _hint(self) -> None:
+        here = "arrows move · + - zoom · 0 back to the diagram"
+        text = here if self.has_focus else "2 to explore"
+        self.border_subtitle = fmt.ascii_text(text) if self._ascii else text
+
+    @property
+    def _plain(self) -> bool:
+        """Whether colours must not be mixed."""
+        return depth_of(self.app) is not Depth.RGB
 
     def on_resize(self) -> None:
         """Fit the cells into the new size."""

@@ -66,7 +66,7 @@ class JobPanel(Widget):
             tone = style(f"job-panel--{self._end or 'note'}")
             text = f" {self._note}" if y == 1 else ""
             if self._ascii:
-                text = text.replace(" · ", " | ")
+                text = fmt.ascii_text(text)
             return Strip([Segment(text[:width], tone)]).adjust_cell_length(width, style("job-panel--note"))
         dot = ("*" if self._ascii else "●") if self._progress.state != "paused" else "="
         name = f" {dot} {self._verb}  "

@@ -30,7 +30,7 @@ def kind_name(kind: int, names: Sequence[str], *, own: bool) -> str:
     from backchain_tui.mapgrid import Kind
 
     if kind == Kind.NOTHING:
-        return "unallocated" if own else "nowhere"
+        return "unallocated" if own else "empty"
     if kind == Kind.ZERO:
         return "zeros"
     if kind == Kind.COMPRESSED:
@@ -68,7 +68,7 @@ def cell_text(cell: CellText, names: Sequence[str], *, own: bool) -> str:
 def shorten(text: str, width: int, *, ascii_only: bool) -> str:
     """Cut a line to `width` columns."""
     if ascii_only:
-        text = text.replace(" · ", " | ").replace("–", "-")
+        text = fmt.ascii_text(text)
     if len(text) <= width:
         return text
     return text[: max(0, width - 1)] + ("~" if ascii_only else "…")

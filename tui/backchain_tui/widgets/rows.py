@@ -11,6 +11,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from backchain_tui.describe import Row, Tone
+from backchain_tui.formatting import ascii_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,18 +46,19 @@ class RowsPanel(VerticalScroll):
         for static in self.query(Static):
             static.update(self._renderable())
 
-    def notify_style_update(self) -> None:
-        """Draw in the colours of the new theme."""
-        super().notify_style_update()
-        if self.is_mounted:
-            self._draw()
+    def on_mount(self) -> None:
+        """Follow the application's theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.call_after_refresh(self._draw))
+        self._draw()
 
     def _renderable(self) -> RenderableType:
         parts: list[RenderableType] = []
         table: Table | None = None
         label_style = self.get_component_rich_style("rows--label", partial=True)
+        plain = self.app.has_class("-ascii")
         for row in self._rows:
-            text = Text(row.text, style=self.get_component_rich_style(f"rows--{row.tone}", partial=True))
+            words = ascii_text(row.text) if plain else row.text
+            text = Text(words, style=self.get_component_rich_style(f"rows--{row.tone}", partial=True))
             if not row.label:
                 parts.append(text)
                 table = None
