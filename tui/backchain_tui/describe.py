@@ -58,8 +58,8 @@ _SEVERITY_TONE = {Severity.BLOCK: Tone.BAD, Severity.CONFIRM: Tone.WARN, Severit
 
 
 def labels(graph: ChainGraph, images: Iterable[ImageId]) -> str:
-    """Join the names of images for a sentence."""
-    return fmt.names([graph[i].label for i in images])
+    """Join the names of images for a sentence, those nearest to the base first."""
+    return fmt.names([graph[i].label for i in sorted(images, key=lambda i: len(graph.chain(i)))])
 
 
 def role(graph: ChainGraph, image: ImageId) -> str:
@@ -163,7 +163,7 @@ def plan_sentences(plan: Plan) -> list[str]:
     graph = plan.before
     target = graph[plan.target].label
     what = f"{fmt.counted(plan.clusters, 'cluster')} ({fmt.size(plan.bytes)})"
-    sources = labels(graph, reversed(plan.sources))
+    sources = labels(graph, plan.sources)
     direction = "down" if isinstance(plan.operation, Commit) else "up"
     first = f"Copies {what} of {sources} {direction} into {target}." if plan.clusters else (
         f"Copies nothing: {sources} hold no data that {target} lacks."
@@ -212,15 +212,10 @@ def plan_rows(plan: Plan, free_bytes: int | None) -> list[Row]:
     if free_bytes is not None:
         tight = plan.growth_bytes > free_bytes
         rows.append(Row("free", fmt.size(free_bytes), Tone.BAD if tight else Tone.PLAIN))
-    for relink in plan.relinked:
-        new = graph[relink.new].label if relink.new is not None else "no backing file"
-        rows.append(Row("relinks", f"{graph[relink.image].label} → {new}"))
     if plan.emptied is not None:
         rows.append(Row("empties", graph[plan.emptied].label, Tone.WARN))
     if plan.invalidated:
         rows.append(Row("invalid", labels(graph, plan.invalidated), Tone.BAD))
-    if plan.removable:
-        rows.append(Row("unneeded", labels(graph, plan.removable), Tone.FAINT))
     return rows
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
-from backchain.errors import BackchainError, JobCancelledError
+from backchain.errors import BackchainError
 from backchain.operations import Commit
 from backchain.plan import Severity
 from backchain_tui import describe
-from backchain_tui import formatting as fmt
 from backchain_tui.actions import Where, bindings
 from backchain_tui.choice import Choice, End
 from backchain_tui.describe import Row, Tone
-from backchain_tui.runner import Run
-from backchain_tui.screens.picture import PictureScreen
 from backchain_tui.screens.question import Answer, Question
-from backchain_tui.speed import Speed
+from backchain_tui.screens.running import RunningScreen
 from backchain_tui.widgets.bars import KeyBar, TitleBar
 from backchain_tui.widgets.cluster_map import ClusterMap
 from backchain_tui.widgets.job_panel import JobPanel
@@ -27,8 +23,6 @@ from backchain_tui.widgets.panes import Panes
 from backchain_tui.widgets.rows import RowsPanel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from textual.app import ComposeResult
     from textual.timer import Timer
 
@@ -42,14 +36,8 @@ if TYPE_CHECKING:
 PLAN_DELAY = 0.05
 """Seconds that a range must stand before it is planned."""
 
-_MAP_EVERY = 1 / 10
-"""Least seconds between two looks at the map."""
 
-_SLOWEST_TICK = 5
-"""A terminal that cannot keep up gets every fifth frame, no fewer."""
-
-
-class OperationScreen(PictureScreen):
+class OperationScreen(RunningScreen):
     """Preview, run, end; gives True when something was run, so that the forest is read anew."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -70,19 +58,11 @@ class OperationScreen(PictureScreen):
         super().__init__(session)
         self.graph = graph
         self.choice = Choice(graph, kind, image)
-        self.plan: Plan | None = None
-        self.run_: Run | None = None
         self._own_map = True
         self._problem = ""
         self._free: int | None = None
         self._number = 0
         self._plan_timer: Timer | None = None
-        self._clock: Timer | None = None
-        self._ended = self._changed = False
-        self._phase = 0.0
-        self._last_tick = self._last_map = time.monotonic()
-        self._every = 1
-        self._skipped = 0
 
     def compose(self) -> ComposeResult:
         """Title, picture, panes, the job's line, keys."""
@@ -102,9 +82,7 @@ class OperationScreen(PictureScreen):
         assert self.graph is not None
         diagram = await self.mount_diagram()
         diagram.show_graph(self.graph, self.session.sparklines)
-        rate = self.backchain.frames
-        if rate:
-            self._clock = self.set_interval(1 / rate, self.tick)
+        self.start_clock()
         self._follow()
         self._replan()
 
@@ -118,14 +96,9 @@ class OperationScreen(PictureScreen):
         if self.plan is not None:
             now.add(Where.PLANNED)
         if self.running:
-            paused = self.run_ is not None and self.run_.job.state == "paused"
+            paused = self.job_run is not None and self.job_run.job.state == "paused"
             return frozenset(now | {Where.RUNNING, Where.PAUSED if paused else Where.MOVING})
-        return frozenset(now | {Where.IDLE, Where.ENDED if self._ended else Where.CHOOSING})
-
-    @property
-    def running(self) -> bool:
-        """Whether a job is under way."""
-        return self.run_ is not None and not self._ended
+        return frozenset(now | {Where.IDLE, Where.ENDED if self.ended else Where.CHOOSING})
 
     def _follow(self) -> None:
         """Put the diagram's cursor on the end that is being chosen."""
@@ -224,8 +197,7 @@ class OperationScreen(PictureScreen):
             f"{verb}  ·  {top_word} {graph[choice.top].label}, base {base}  ·  choosing the {choosing}"
         )
         if self.diagram is not None:
-            marks = [word.upper() if word == choosing else word for word in ("base", top_word)]
-            self.diagram.mark_range(choice.base, choice.top, (marks[0], marks[1]))
+            self.diagram.mark_range(choice.base, choice.top, ("base", top_word))
         self.query_one("#plan", RowsPanel).show(self._plan_rows())
         self.query_one("#commands", RowsPanel).show(self._command_rows())
         self.refresh_bindings()
@@ -236,21 +208,26 @@ class OperationScreen(PictureScreen):
         hazards = [
             describe.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in describe.in_order(self.plan.hazards)
         ]
-        heading = describe.hazard_heading(self.plan)
+        heading = describe.hazard_heading(self.plan) if self.job_run is None else Row("", "The plan that is run:")
         urgent = bool(self.plan.stopping())
         return [
-            *([heading, *hazards] if urgent else []),
+            heading,
+            *(hazards if urgent else []),
             Row("", " ".join(describe.plan_sentences(self.plan))),
             *describe.plan_rows(self.plan, self._free),
-            *([] if urgent else [heading, *hazards]),
+            *([] if urgent else hazards),
         ]
 
     def _command_rows(self) -> list[Row]:
         if self.plan is None:
             return []
-        rows = []
+        rows: list[Row] = []
+        last = ""
         for tool, command in self.plan.commands:
-            rows += [Row("", tool, Tone.FAINT), Row("", describe.printable_lines(command), Tone.CODE)]
+            if tool != last:
+                rows.append(Row("", tool, Tone.FAINT))
+            rows.append(Row("", describe.printable_lines(command), Tone.CODE))
+            last = tool
         return rows
 
     def update_map(self) -> None:
@@ -262,7 +239,7 @@ class OperationScreen(PictureScreen):
         from backchain_tui.jobgrid import JobGrid
 
         plan = self.plan
-        job = self.run_.job if self.run_ is not None else Job(plan)
+        job = self.job_run.job if self.job_run is not None else Job(plan)
         size = int((plan.copy_list.starts[-1:] + plan.copy_list.counts[-1:]).sum()) * plan.copy_list.cluster_size
         images = [self.graph[plan.target]] if self._own_map else self.chain_infos(self.choice.top)
         self.request_map(images, own=self._own_map, job=JobGrid(plan.copy_list, job.cells), size=size)
@@ -299,135 +276,25 @@ class OperationScreen(PictureScreen):
                 question, lambda answer: self._ask(plan, forced | {hazard.code}) if answer == "run" else None
             )
         elif self.session.lab or forced:
-            self._start(plan, forced)
+            self.start(plan, forced)
         else:
             rows = [Row("", " ".join(describe.plan_sentences(plan)))]
             question = Question(
                 f"Run this {plan.operation.name}?", rows, [Answer("stay", "Cancel"), Answer("run", "Run", "primary")]
             )
-            self.app.push_screen(question, lambda answer: self._start(plan, forced) if answer == "run" else None)
-
-    def _start(self, plan: Plan, forced: frozenset[str]) -> None:
-        if self.plan is not plan or self.run_ is not None:
-            return
-        speed = Speed.to_watch(plan) if self.session.lab else Speed()
-        self.run_ = Run(plan, forced, speed)
-        self.query_one("#job").display = True
-        if self.diagram is not None:
-            self.diagram.mark_range(None, None)
-            self.diagram.focus()
-        self.panes.choose(1)
-        self.update_map()
-        self.run_.start()
-        self.query_one(TitleBar).tell(describe.title(plan), "running")
-        self.refresh_bindings()
-
-    def tick(self) -> None:
-        """Take one reading of the job and show it; the screen's one timer calls this."""
-        now = time.monotonic()
-        gap, self._last_tick = now - self._last_tick, now
-        rate = self.backchain.frames or 15.0
-        self._every = min(_SLOWEST_TICK, self._every + 1) if gap > 2 / rate else max(1, self._every - 1)
-        self._skipped += 1
-        diagram = self.diagram
-        if diagram is None or self._ended or (self._skipped < self._every and not (self.run_ and self.run_.over)):
-            return
-        self._skipped = 0
-        if self.run_ is not None:
-            self._show_progress(now, gap)
-        elif self.plan is not None and self.app.screen is self:
-            self._phase += min(gap, 0.5) / 2
-            diagram.advance(self._phase)
-
-    def _show_progress(self, now: float, gap: float) -> None:
-        assert self.run_ is not None
-        assert self.diagram is not None
-        job = self.run_.job
-        progress = job.progress()
-        moving = progress.state == "running"
-        if moving:
-            self._phase += min(gap, 0.5)
-        shares = {
-            c.source: (float(job.source_bytes[n]) / c.bytes if c.bytes else progress.fraction)
-            for n, c in enumerate(job.plan.copies)
-        }
-        self.diagram.set_job(shares, busy=moving)
-        self.diagram.advance(self._phase)
-        if now - self._last_map >= _MAP_EVERY:
-            self._last_map = now
-            self.map.advance()
-        phase = "paused" if progress.state == "paused" else str(progress.phase)
-        name = job.plan.operation.name
-        self.query_one("#job", JobPanel).show(name, progress, f"{phase} · {self.run_.speed.text}")
-        if self.run_.over:
-            self._finish()
-
-    def _finish(self) -> None:
-        assert self.run_ is not None
-        assert self.diagram is not None
-        self._ended = self._changed = True
-        job = self.run_.job
-        progress = job.progress()
-        self.map.advance()
-        panel = self.query_one("#job", JobPanel)
-        name = job.plan.operation.name
-        if job.error is None:
-            self.diagram.set_job({c.source: 1.0 for c in job.plan.copies}, busy=False)
-            self.diagram.settle()
-            self.session.settle(job.plan)
-            panel.show(name, progress, describe.closing(job.plan, progress), end="good")
-            self.query_one(TitleBar).tell(describe.title(job.plan), "done")
-        elif isinstance(job.error, JobCancelledError):
-            text = f"Cancelled after {fmt.counted(progress.clusters, 'cluster')}: the chain reads the same as before."
-            panel.show(name, progress, text, end="bad")
-            self.query_one(TitleBar).tell(describe.title(job.plan), "cancelled")
-        else:
-            panel.show(name, progress, f"{job.error.title}: {job.error.message}", end="bad")
-            self.query_one(TitleBar).tell(describe.title(job.plan), "failed")
-            rows = [Row("", job.error.message, Tone.BAD), Row("", job.error.hint)]
-            self.app.push_screen(Question(job.error.title, rows, [Answer("ok", "Back")]))
-        self.refresh_bindings()
-
-    def action_pause(self) -> None:
-        """Stop before the next cluster."""
-        self._with_job(lambda run: run.job.pause())
-
-    def action_resume(self) -> None:
-        """Go on."""
-        self._with_job(lambda run: run.job.resume())
-
-    def action_step(self) -> None:
-        """Copy one cluster, then pause."""
-        self._with_job(lambda run: run.job.step())
-
-    def action_faster(self) -> None:
-        """Raise the speed."""
-        self._with_job(lambda run: run.faster())
-
-    def action_slower(self) -> None:
-        """Lower the speed."""
-        self._with_job(lambda run: run.slower())
-
-    def action_cancel(self) -> None:
-        """Stop the job."""
-        self._with_job(lambda run: run.job.cancel())
-
-    def _with_job(self, act: Callable[[Run], object]) -> None:
-        if self.run_ is not None and self.running:
-            act(self.run_)
-            self.tick()
-            self.refresh_bindings()
+            self.app.push_screen(question, lambda answer: self.start(plan, forced) if answer == "run" else None)
 
     # --- leaving --------------------------------------------------------------------------------------------------
 
+    def start(self, plan: Plan, forced: frozenset[str]) -> None:
+        """Run a plan; the panel then tells of it as of something that happens."""
+        super().start(plan, forced)
+        if self.job_run is not None:
+            self.query_one("#plan", RowsPanel).show(self._plan_rows())
+
     def action_leave(self) -> None:
         """Back to the forest."""
-        self.dismiss(self._changed)
-
-    def leave_job(self) -> None:
-        """Cancel the job on the way out."""
-        if self.run_ is not None:
-            self.run_.leave()
+        self.dismiss(self.changed)
 
     def help_rows(self) -> list[Row]:
         """Say what is going on."""

@@ -1,0 +1,183 @@
+"""A job on the screen: it is started, watched, steered and seen to its end, in the picture of its plan."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from backchain.errors import JobCancelledError
+from backchain_tui import describe
+from backchain_tui import formatting as fmt
+from backchain_tui.describe import Row, Tone
+from backchain_tui.runner import Run
+from backchain_tui.screens.picture import PictureScreen
+from backchain_tui.screens.question import Answer, Question
+from backchain_tui.speed import Speed
+from backchain_tui.widgets.bars import TitleBar
+from backchain_tui.widgets.job_panel import JobPanel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backchain.plan import Plan
+    from backchain_tui.session import Session
+
+_MAP_EVERY = 1 / 10
+"""Least seconds between two looks at the map."""
+
+_SLOWEST_TICK = 5
+"""A terminal that cannot keep up gets every fifth frame, no fewer."""
+
+
+class RunningScreen(PictureScreen):
+    """The part of an operation's screen that has to do with its job.
+
+    Attributes:
+        plan: The plan that is shown, or None while there is none.
+        job_run: The job and its thread, once it was started.
+        ended: Whether the job is over.
+        changed: Whether files may have changed.
+    """
+
+    def __init__(self, session: Session) -> None:
+        """Make the screen for a session."""
+        super().__init__(session)
+        self.plan: Plan | None = None
+        self.job_run: Run | None = None
+        self.ended = self.changed = False
+        self._phase = 0.0
+        self._last_tick = self._last_map = time.monotonic()
+        self._every = 1
+        self._skipped = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way."""
+        return self.job_run is not None and not self.ended
+
+    def start_clock(self) -> None:
+        """Start the screen's one timer, unless the application's clock stands still."""
+        if self.backchain.frames:
+            self.set_interval(1 / self.backchain.frames, self.tick)
+
+    def start(self, plan: Plan, forced: frozenset[str]) -> None:
+        """Run a plan, unless it is no longer the one that is shown.
+
+        Args:
+            plan: The plan that the user has agreed to.
+            forced: Codes of the hazards that the user has confirmed.
+        """
+        if self.plan is not plan or self.job_run is not None:
+            return
+        speed = Speed.to_watch(plan) if self.session.lab else Speed()
+        self.job_run = Run(plan, forced, speed)
+        self.query_one("#job").display = True
+        if self.diagram is not None:
+            self.diagram.mark_range(None, None)
+            self.diagram.focus()
+        self.panes.choose(1)
+        self.update_map()
+        self.job_run.start()
+        self.query_one(TitleBar).tell(describe.title(plan), "running")
+        self.refresh_bindings()
+
+    def tick(self) -> None:
+        """Take one reading of the job and show it; the screen's one timer calls this."""
+        now = time.monotonic()
+        gap, self._last_tick = now - self._last_tick, now
+        rate = self.backchain.frames or 15.0
+        self._every = min(_SLOWEST_TICK, self._every + 1) if gap > 2 / rate else max(1, self._every - 1)
+        self._skipped += 1
+        diagram = self.diagram
+        if diagram is None or self.ended or (self._skipped < self._every and not (self.job_run and self.job_run.over)):
+            return
+        self._skipped = 0
+        if self.job_run is not None:
+            self._show_progress(now, gap)
+        elif self.plan is not None and self.app.screen is self:
+            self._phase += min(gap, 0.5) / 2
+            diagram.advance(self._phase)
+
+    def _show_progress(self, now: float, gap: float) -> None:
+        assert self.job_run is not None
+        assert self.diagram is not None
+        job = self.job_run.job
+        progress = job.progress()
+        moving = progress.state == "running"
+        if moving:
+            self._phase += min(gap, 0.5)
+        shares = {
+            c.source: (float(job.source_bytes[n]) / c.bytes if c.bytes else progress.fraction)
+            for n, c in enumerate(job.plan.copies)
+        }
+        self.diagram.set_job(shares, busy=moving)
+        self.diagram.advance(self._phase)
+        if now - self._last_map >= _MAP_EVERY:
+            self._last_map = now
+            self.map.advance()
+        phase = "paused" if progress.state == "paused" else str(progress.phase)
+        name = job.plan.operation.name
+        self.query_one("#job", JobPanel).show(name, progress, f"{phase} · {self.job_run.speed.text}")
+        if self.job_run.over:
+            self._finish()
+
+    def _finish(self) -> None:
+        assert self.job_run is not None
+        assert self.diagram is not None
+        self.ended = self.changed = True
+        job = self.job_run.job
+        progress = job.progress()
+        self.map.advance()
+        panel = self.query_one("#job", JobPanel)
+        name = job.plan.operation.name
+        if job.error is None:
+            self.diagram.set_job({c.source: 1.0 for c in job.plan.copies}, busy=False)
+            self.diagram.settle()
+            self.session.settle(job.plan)
+            panel.show(name, progress, describe.closing(job.plan, progress), end="good")
+            self.query_one(TitleBar).tell(describe.title(job.plan), "done")
+        elif isinstance(job.error, JobCancelledError):
+            text = f"Cancelled after {fmt.counted(progress.clusters, 'cluster')}: the chain reads the same as before."
+            panel.show(name, progress, text, end="bad")
+            self.query_one(TitleBar).tell(describe.title(job.plan), "cancelled")
+        else:
+            panel.show(name, progress, f"{job.error.title}: {job.error.message}", end="bad")
+            self.query_one(TitleBar).tell(describe.title(job.plan), "failed")
+            rows = [Row("", job.error.message, Tone.BAD), Row("", job.error.hint)]
+            self.app.push_screen(Question(job.error.title, rows, [Answer("ok", "Back")]))
+        self.refresh_bindings()
+
+    def action_pause(self) -> None:
+        """Stop before the next cluster."""
+        self._with_job(lambda run: run.job.pause())
+
+    def action_resume(self) -> None:
+        """Go on."""
+        self._with_job(lambda run: run.job.resume())
+
+    def action_step(self) -> None:
+        """Copy one cluster, then pause."""
+        self._with_job(lambda run: run.job.step())
+
+    def action_faster(self) -> None:
+        """Raise the speed."""
+        self._with_job(lambda run: run.faster())
+
+    def action_slower(self) -> None:
+        """Lower the speed."""
+        self._with_job(lambda run: run.slower())
+
+    def action_cancel(self) -> None:
+        """Stop the job."""
+        self._with_job(lambda run: run.job.cancel())
+
+    def _with_job(self, act: Callable[[Run], object]) -> None:
+        if self.job_run is not None and self.running:
+            act(self.job_run)
+            self.tick()
+            self.refresh_bindings()
+
+    def leave_job(self) -> None:
+        """Cancel the job on the way out."""
+        if self.job_run is not None:
+            self.job_run.leave()
