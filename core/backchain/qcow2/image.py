@@ -94,6 +94,26 @@ class Qcow2File:
         size = self.header.l2_entry_size
         return read_entries(self._read(offset + first * size, (last - first) * size, "L2 table"))
 
+    def window_entries(self, first: int, count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64] | None]:
+        """Give the raw L2 entries of `count` clusters from cluster `first` on, zeros where there is no table.
+
+        Returns:
+            Entries, uint64, shape (count,), and subcluster bitmaps of the same shape, or None without extended L2.
+        """
+        header = self.header
+        width = header.l2_entry_size // 8
+        entries = np.zeros(count * width, np.uint64)
+        position = first
+        while position < first + count:
+            index, inside = divmod(position, header.l2_entries)
+            stop = min(first + count, (index + 1) * header.l2_entries)
+            offset = int(self.l1[index]) & fmt.OFFSET_MASK if index < len(self.l1) else 0
+            if offset:
+                part = self.l2_entries(offset, inside, inside + stop - position)
+                entries[(position - first) * width : (stop - first) * width] = part
+            position = stop
+        return (entries[0::2], entries[1::2]) if header.extended_l2 else (entries, None)
+
     def read_compressed(self, entry: int) -> bytes:
         """Decompress the cluster that a compressed L2 entry names.
 

@@ -1,0 +1,131 @@
+"""Copies the pieces of a window into the target, cell by cell as the job allows, run by run as the disk likes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backchain.clustermap import Qcow2Layer
+from backchain.errors import UnsupportedImageError
+from backchain.hostfile import COPY_CHUNK, copy_range, write_all, write_zeros
+from backchain.jobs import Cell
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backchain.jobs import Job
+    from backchain.transfer import Transfer, Window
+
+
+class Copier:
+    """Moves guest data of a transfer and keeps the job's cells and counters true.
+
+    Cells are numbered in the order in which the windows give them, which is the order of the plan's copy list.
+    """
+
+    def __init__(self, transfer: Transfer, target: int, job: Job) -> None:
+        """Make a copier that writes to the file descriptor `target`."""
+        self._transfer = transfer
+        self._target = target
+        self._job = job
+        self._first_cell = 0
+        self._admitted = 0
+        self._unpacked: tuple[int, int, bytes] | None = None
+
+    def copy(self, window: Window, hosts: NDArray[np.int64] | None) -> None:
+        """Copy a window's pieces.
+
+        Args:
+            window: What to copy.
+            hosts: int64: host offset in bytes of each of the window's clusters; None for a raw target.
+
+        Raises:
+            JobCancelledError: The user cancelled.
+            OSError: Reading or writing failed.
+        """
+        pieces, cell_size = window.pieces, self._transfer.cell_size
+        cell = np.searchsorted(window.cells, pieces.guest // cell_size - window.first) + self._first_cell
+        if hosts is None:
+            target = pieces.guest
+        else:
+            target = hosts[pieces.guest // cell_size - window.first] + pieces.guest % cell_size
+        breaks = (
+            (pieces.layer[1:] != pieces.layer[:-1])
+            | (pieces.zero[1:] != pieces.zero[:-1])
+            | pieces.compressed[1:]
+            | pieces.compressed[:-1]
+            | (target[1:] != target[:-1] + pieces.length[:-1])
+            | (~pieces.zero[1:] & (pieces.host[1:] != pieces.host[:-1] + pieces.length[:-1]))
+            | (np.diff(cell) > 1)
+        )
+        first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))[: len(pieces.guest)]
+        lengths = np.add.reduceat(pieces.length, first) if len(first) else pieces.length
+        columns = (pieces.guest, pieces.layer, pieces.zero, pieces.compressed, pieces.host, target, cell)
+        rows = zip(*(column[first].tolist() for column in columns), lengths.tolist(), strict=True)
+        for guest, layer, zero, compressed, host, to, number, length in rows:
+            self._pass_zero_cells(number)
+            self._copy_run(guest, layer, host, to, length, number, zero=zero, compressed=compressed)
+        self._pass_zero_cells(self._first_cell + len(window.cells))
+
+    def finish_window(self, window: Window) -> None:
+        """Mark what is done once the window's metadata is valid."""
+        self._first_cell += len(window.cells)
+
+    def _pass_zero_cells(self, until: int) -> None:
+        """Take the cells before number `until` that need no data through the job, as they become zeros by a flag."""
+        while self._admitted < until:
+            start = self._admitted
+            granted = self._job.admit(until - start, 0)
+            self._admitted = start + granted
+            self._mark_done(start, granted)
+
+    def _copy_run(
+        self, guest: int, layer: int, host: int, to: int, length: int, cell: int, *, zero: bool, compressed: bool
+    ) -> None:
+        """Copy one run, in pieces of as many cells as the job allows."""
+        cell_size = self._transfer.cell_size
+        while length > 0:
+            inside = guest % cell_size
+            if cell >= self._admitted:
+                wanted = max(1, -(-min(length + inside, max(COPY_CHUNK, cell_size)) // cell_size))
+                self._admitted = cell + self._job.admit(wanted, cell_size)
+            part = min(length, (self._admitted - cell) * cell_size - inside)
+            count = -(-(inside + part) // cell_size)
+            self._job.mark(cell, count, Cell.COPYING)
+            self._write(guest, layer, host, to, part, zero=zero, compressed=compressed)
+            if not zero and self._counts(layer):
+                self._job.add_done(0, layer - self._transfer.sources.start, part)
+            self._mark_done(cell, count)
+            guest, to, length = guest + part, to + part, length - part
+            host += 0 if compressed else part
+            cell += (inside + part) // cell_size
+
+    def _counts(self, layer: int) -> bool:
+        return layer in self._transfer.sources
+
+    def _mark_done(self, first: int, count: int) -> None:
+        cells = self._job.cells[first : first + count]
+        fresh = int(np.count_nonzero(cells != Cell.DONE))
+        self._job.mark(first, count, Cell.DONE)
+        if fresh:
+            self._job.add_done(fresh, 0, 0)
+
+    def _write(self, guest: int, layer: int, host: int, to: int, length: int, *, zero: bool, compressed: bool) -> None:
+        if zero:
+            write_zeros(self._target, to, length)
+        elif compressed:
+            data, inside = self._cluster(guest, layer, host)
+            write_all(self._target, memoryview(data)[inside : inside + length], to)
+        else:
+            copy_range(self._transfer.layers[layer].descriptor, self._target, host, to, length)
+
+    def _cluster(self, guest: int, layer: int, entry: int) -> tuple[bytes, int]:
+        """Give a decompressed cluster and the place of `guest` in it; the last one is kept."""
+        source = self._transfer.layers[layer]
+        if not isinstance(source, Qcow2Layer):
+            raise UnsupportedImageError(f"{source.info.display_path}: a raw image cannot hold compressed data")
+        inside = guest % source.file.header.cluster_size
+        if self._unpacked is None or self._unpacked[:2] != (layer, entry):
+            self._unpacked = (layer, entry, source.file.read_compressed(entry))
+        return self._unpacked[2], inside

@@ -1,0 +1,229 @@
+"""Host clusters given out and taken back: refcounts in memory first, on disk in an order that only ever leaks.
+
+Nothing is written before `write_blocks`. Increments may reach the disk at any time before a cluster is linked;
+decrements must not before it has been unlinked and flushed. The caller keeps that order (`backchain.qcow2.writer`).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backchain.errors import MalformedImageError
+from backchain.hostfile import punch_hole, write_all
+from backchain.qcow2 import format as fmt
+from backchain.qcow2.refcounts import Counts, counts_dtype, encode_block, read_block, read_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backchain.qcow2.header import Header
+
+_REFTABLE_FIELDS_OFFSET = 48
+"""Offset of refcount_table_offset and refcount_table_clusters in the header, bytes."""
+_CLEAN_BLOCKS_KEPT = 64
+
+
+class Allocator:
+    """The refcounts of one open qcow2 file.
+
+    Attributes:
+        allocated: Host clusters given out so far, metadata of the refcounts included.
+        end: Number of the first host cluster after the file's last.
+    """
+
+    def __init__(self, descriptor: int, header: Header, file_size: int) -> None:
+        """Read the refcount table.
+
+        Raises:
+            MalformedImageError: The table is damaged.
+        """
+        self._descriptor = descriptor
+        self._header = header
+        self._entries = header.refcount_block_entries
+        self._table = read_table(descriptor, header, file_size)
+        self._table_offset = header.refcount_table_offset
+        self._table_clusters = header.refcount_table_clusters
+        self._blocks: dict[int, Counts] = {}
+        self._dirty: set[int] = set()
+        self._unlinked: set[int] = set()
+        self._moved_from: tuple[int, int] | None = None
+        self._scan = 0
+        self.end = max(-(-file_size // header.cluster_size), self._last_used() + 1)
+        self._scan_end = self.end
+        self.allocated = 0
+
+    def allocate(self, count: int) -> NDArray[np.int64]:
+        """Give `count` host clusters with refcount 1: free ones inside of the file first, then new ones at its end.
+
+        Returns:
+            int64, shape (count,): host cluster numbers, ascending.
+        """
+        parts: list[NDArray[np.int64]] = []
+        rest = count
+        while rest and self._scan < self._scan_end:
+            free = self._free_in_block(rest)
+            parts.append(free)
+            rest -= len(free)
+        if rest:
+            parts.append(self._append(rest))
+        clusters = np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        self._mark_used(clusters)
+        return clusters
+
+    def allocate_adjacent(self, count: int) -> int:
+        """Give `count` adjacent host clusters at the end of the file; returns the first one's number."""
+        clusters = self._append(count)
+        self._mark_used(clusters)
+        return int(clusters[0])
+
+    def release(self, clusters: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Take one reference from each host cluster (a cluster may be named more than once).
+
+        Returns:
+            int64: the clusters that nothing uses any more, ascending.
+
+        Raises:
+            MalformedImageError: A refcount would fall below zero.
+        """
+        freed: list[NDArray[np.int64]] = []
+        unique, times = np.unique(clusters, return_counts=True)
+        for index in np.unique(unique // self._entries).tolist():
+            block = self._block(index)
+            mine = unique // self._entries == index
+            inside, drop = unique[mine] - index * self._entries, times[mine]
+            if (block[inside] < drop).any():
+                raise MalformedImageError("a refcount is lower than the references to its cluster")
+            block[inside] -= drop.astype(block.dtype)
+            self._dirty.add(index)
+            freed.append(unique[mine][block[inside] == 0])
+        return np.concatenate(freed) if freed else np.zeros(0, np.int64)
+
+    @property
+    def needs_link(self) -> bool:
+        """Whether new refcount blocks or a new table wait for `link_blocks`."""
+        return bool(self._unlinked or self._moved_from)
+
+    def write_blocks(self) -> None:
+        """Write all changed refcount blocks, and a moved refcount table; what is new is not linked yet.
+
+        Raises:
+            OSError: A write failed.
+        """
+        for index in sorted(self._dirty):
+            data = encode_block(self._blocks[index], self._header.refcount_bits)
+            write_all(self._descriptor, data, int(self._table[index]))
+        self._dirty.clear()
+        if self._moved_from is not None:
+            write_all(self._descriptor, self._table.astype(">u8").tobytes(), self._table_offset)
+        if len(self._blocks) > _CLEAN_BLOCKS_KEPT and not self._unlinked:
+            self._blocks.clear()
+
+    def link_blocks(self) -> None:
+        """Link new refcount blocks, or the moved table; what they hold must have been flushed.
+
+        Raises:
+            OSError: A write failed.
+        """
+        if self._moved_from is not None:
+            fields = struct.pack(">QI", self._table_offset, self._table_clusters)
+            write_all(self._descriptor, fields, _REFTABLE_FIELDS_OFFSET)
+        else:
+            for index in sorted(self._unlinked):
+                write_all(self._descriptor, struct.pack(">Q", int(self._table[index])), self._table_offset + 8 * index)
+        self._unlinked.clear()
+
+    def take_old_table(self) -> NDArray[np.int64]:
+        """Give the host clusters of a refcount table that was moved away from, once; they are to be released."""
+        if self._moved_from is None:
+            return np.zeros(0, np.int64)
+        first, count = self._moved_from
+        self._moved_from = None
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def punch(self, freed: NDArray[np.int64]) -> None:
+        """Give freed host clusters (ascending numbers) back to the file system, in runs."""
+        for run in np.split(freed, np.flatnonzero(np.diff(freed) != 1) + 1):
+            if len(run):
+                size = self._header.cluster_size
+                punch_hole(self._descriptor, int(run[0]) * size, len(run) * size)
+
+    def used_end(self) -> int:
+        """Give the number of the host cluster after the last one in use."""
+        return self._last_used() + 1
+
+    def _last_used(self) -> int:
+        for index in np.flatnonzero(self._table)[::-1].tolist():
+            used = np.flatnonzero(self._block(index))
+            if len(used):
+                return int(index) * self._entries + int(used[-1])
+        return 0
+
+    def _free_in_block(self, wanted: int) -> NDArray[np.int64]:
+        """Give up to `wanted` free clusters from the block at the scan position, and move the position on."""
+        index = self._scan // self._entries
+        stop = min((index + 1) * self._entries, self._scan_end)
+        if index >= len(self._table) or not self._table[index]:
+            self._scan = stop
+            return np.zeros(0, np.int64)
+        first = index * self._entries
+        counts = self._block(index)[self._scan - first : stop - first]
+        free = np.flatnonzero(counts == 0)[:wanted].astype(np.int64) + self._scan
+        self._scan = int(free[-1]) + 1 if len(free) == wanted else stop
+        return free
+
+    def _append(self, count: int) -> NDArray[np.int64]:
+        first = self.end
+        self.end += count
+        return np.arange(first, first + count, dtype=np.int64)
+
+    def _mark_used(self, clusters: NDArray[np.int64]) -> None:
+        self.allocated += len(clusters)
+        for index in np.unique(clusters // self._entries).tolist():
+            self._ensure_block(index)
+            mine = clusters[clusters // self._entries == index] - index * self._entries
+            self._block(index)[mine] = 1
+            self._dirty.add(index)
+
+    def _block(self, index: int) -> Counts:
+        """Give the counts of a block, read when first needed."""
+        block = self._blocks.get(index)
+        if block is None:
+            if index >= len(self._table) or not self._table[index]:
+                raise MalformedImageError("a cluster in use has no refcount")
+            block = read_block(self._descriptor, self._header, int(self._table[index]))
+            self._blocks[index] = block
+        return block
+
+    def _ensure_block(self, index: int) -> None:
+        """Make sure that a block exists: a new one takes a cluster, which may be counted by the block itself."""
+        if index >= len(self._table):
+            self._grow_table(index + 1)
+        if self._table[index]:
+            return
+        cluster = self._append(1)
+        self._table[index] = np.uint64(int(cluster[0]) * self._header.cluster_size)
+        self._blocks[index] = np.zeros(self._entries, counts_dtype(self._header.refcount_bits))
+        self._unlinked.add(index)
+        self._dirty.add(index)
+        self._mark_used(cluster)
+
+    def _grow_table(self, entries: int) -> None:
+        """Move the refcount table to a larger place at the end of the file; the old one stays until it is linked."""
+        size = self._header.cluster_size
+        clusters = -(-(entries + entries // 2) * 8 // size)
+        if clusters * size > fmt.MAX_REFCOUNT_TABLE_BYTES:
+            clusters = fmt.MAX_REFCOUNT_TABLE_BYTES // size
+            if entries * 8 > fmt.MAX_REFCOUNT_TABLE_BYTES:
+                raise MalformedImageError("the image would need a refcount table larger than QEMU allows")
+        if self._moved_from is None:
+            self._moved_from = (self._table_offset // size, self._table_clusters)
+        table = np.zeros(clusters * size // 8, np.uint64)
+        table[: len(self._table)] = self._table
+        self._table = table
+        place = self._append(clusters)
+        self._table_offset = int(place[0]) * size
+        self._table_clusters = clusters
+        self._mark_used(place)

@@ -1,0 +1,326 @@
+"""A qcow2 file opened for writing: L2 and L1 entries, size, backing link, all in an order that survives a kill.
+
+A batch goes: guest data into clusters nobody reads yet; refcounts and new L2 tables; flush; links to new refcount
+blocks; flush; existing L2 tables and L1 entries; flush; then, and only then, references that were dropped. Killed
+anywhere in between, the file holds leaked clusters at worst (qcow2 specification, "Host cluster management").
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backchain.errors import MalformedImageError
+from backchain.hostfile import write_all
+from backchain.qcow2 import format as fmt
+from backchain.qcow2.allocator import Allocator
+from backchain.qcow2.image import Qcow2File
+from backchain.qcow2.tables import compressed_extents
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backchain.qcow2.header import Header
+    from backchain.transfer import TableChange
+
+_SIZE_OFFSET = 24
+_L1_FIELDS_OFFSET = 36
+_AUTOCLEAR_OFFSET = 88
+_COPIED = np.uint64(fmt.OFLAG_COPIED)
+_OFFSET = np.uint64(fmt.OFFSET_MASK)
+
+
+@dataclass(slots=True)
+class _TableWrite:
+    """Entries to be written into one L2 table: `words` (uint64) from word `first` on."""
+
+    l1_index: int
+    offset: int
+    first: int
+    words: NDArray[np.uint64]
+    fresh: bool
+
+
+class Qcow2Writer:
+    """Writes one qcow2 file; `descriptor` must be open for reading and writing and hold QEMU's locks.
+
+    Attributes:
+        file: The same file for reading; its L1 table is kept up to date.
+        header: The header as it is on disk.
+        allocator: The refcounts.
+    """
+
+    def __init__(self, descriptor: int, header: Header) -> None:
+        """Read L1 and refcount tables.
+
+        Raises:
+            MalformedImageError: The file is damaged.
+        """
+        self._descriptor = descriptor
+        self.header = header
+        size = os.fstat(descriptor).st_size
+        self.file = Qcow2File(descriptor, header, size)
+        self.allocator = Allocator(descriptor, header, size)
+        self._tables: list[_TableWrite] = []
+        self._dropped: list[NDArray[np.int64]] = []
+
+    def flush(self) -> None:
+        """Bring everything written so far to the disk."""
+        os.fdatasync(self._descriptor)
+
+    # --- a batch of clusters --------------------------------------------------------------------------------------
+
+    def place(self, first: int, change: TableChange) -> NDArray[np.int64]:
+        """Allocate what a window needs and prepare its L2 entries; nothing is written.
+
+        Args:
+            first: Number of the window's first guest cluster.
+            change: The window's entries; `new` gets the host offsets of fresh clusters.
+
+        Returns:
+            int64, shape (clusters,): host offset in bytes of each guest cluster, 0 where there is none.
+        """
+        fresh = np.flatnonzero(change.fresh)
+        hosts = self.allocator.allocate(len(fresh)) * self.header.cluster_size
+        change.new[fresh] = hosts.astype(np.uint64) | _COPIED
+        self._drop(change.old[change.dropped])
+        per_table = self.header.l2_entries
+        changed = np.flatnonzero(change.changed)
+        for index in np.unique((first + changed) // per_table).tolist():
+            low = max(index * per_table - first, 0)
+            high = min((index + 1) * per_table - first, len(change.old))
+            inside = changed[(changed >= low) & (changed < high)]
+            self._prepare_table(index, first, int(inside[0]), int(inside[-1]) + 1, change)
+        standard = (change.new & np.uint64(fmt.OFLAG_COMPRESSED)) == 0
+        return np.where(standard, (change.new & _OFFSET).astype(np.int64), 0)
+
+    def _prepare_table(self, index: int, first: int, low: int, high: int, change: TableChange) -> None:
+        """Prepare entries [low, high) of the window, which all belong to L2 table `index`."""
+        header = self.header
+        width = header.l2_entry_size // 8
+        words = np.empty((high - low) * width, np.uint64)
+        words[0::width] = change.new[low:high]
+        if change.bitmaps is not None:
+            words[1::width] = change.bitmaps[low:high]
+        start = (first + low - index * header.l2_entries) * width
+        entry = int(self.file.l1[index])
+        offset = entry & fmt.OFFSET_MASK
+        if offset and entry & fmt.OFLAG_COPIED:
+            self._tables.append(_TableWrite(index, offset, start, words, fresh=False))
+            return
+        table = np.zeros(header.cluster_size // 8, np.uint64)
+        if offset:  # shared with an internal snapshot: the active image gets a table of its own
+            table[:] = self.file.l2_entries(offset, 0, header.l2_entries)
+            self._dropped.append(np.array([offset // header.cluster_size], np.int64))
+        table[start : start + len(words)] = words
+        place = int(self.allocator.allocate(1)[0]) * header.cluster_size
+        self._tables.append(_TableWrite(index, place, 0, table, fresh=True))
+
+    def commit_batch(self) -> None:
+        """Make the batch valid on disk, in the order that the module's docstring sets out.
+
+        Raises:
+            OSError: A write or a flush failed; the image reads as before or as after.
+        """
+        self._extend()
+        for table in self._tables:
+            if table.fresh:
+                write_all(self._descriptor, table.words.astype(">u8").tobytes(), table.offset)
+        self._write_refcounts()
+        for table in self._tables:
+            data = table.words.astype(">u8").tobytes()
+            if not table.fresh:
+                write_all(self._descriptor, data, table.offset + 8 * table.first)
+                continue
+            self.file.l1[table.l1_index] = np.uint64(table.offset | fmt.OFLAG_COPIED)
+            entry = struct.pack(">Q", table.offset | fmt.OFLAG_COPIED)
+            write_all(self._descriptor, entry, self.header.l1_table_offset + 8 * table.l1_index)
+        self._tables.clear()
+        self.flush()
+        self._release_dropped()
+
+    def abandon_batch(self) -> None:
+        """Forget what was prepared since the last commit; the file is cut back to what is in use."""
+        self._tables.clear()
+        self._dropped.clear()
+        size = os.fstat(self._descriptor).st_size
+        self.allocator = Allocator(self._descriptor, self.header, size)
+        self._cut()
+
+    def finish(self) -> None:
+        """Write the refcounts of what the last batch dropped, and flush."""
+        self._write_refcounts()
+        self._cut()
+        self.flush()
+
+    # --- the image as a whole -------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Clear autoclear bits that are not known here, as the specification demands of whoever writes an image."""
+        if self.header.autoclear_features & ~fmt.AUTOCLEAR_KNOWN:
+            known = self.header.autoclear_features & fmt.AUTOCLEAR_KNOWN
+            write_all(self._descriptor, struct.pack(">Q", known), _AUTOCLEAR_OFFSET)
+            self.header = replace(self.header, autoclear_features=known)
+            self.flush()
+
+    def mark_bitmaps_in_use(self) -> None:
+        """Mark persistent dirty bitmaps as inconsistent, because writes that follow are not recorded in them.
+
+        Raises:
+            MalformedImageError: The bitmap directory is damaged.
+        """
+        extension = self.header.extension(fmt.EXT_BITMAPS)
+        if extension is None or not self.header.autoclear_features & fmt.AUTOCLEAR_BITMAPS:
+            return
+        if len(extension) < fmt.BITMAPS_EXTENSION.size:
+            raise MalformedImageError("the bitmaps extension is cut short")
+        count, _, size, offset = fmt.BITMAPS_EXTENSION.unpack_from(extension)
+        if size > fmt.MAX_BITMAP_DIRECTORY_SIZE or offset + size > self.file.file_size:
+            raise MalformedImageError("the bitmap directory lies outside of the file")
+        directory = bytearray(os.pread(self._descriptor, size, offset))
+        position = 0
+        for _ in range(count):
+            if position + fmt.BITMAP_DIRECTORY_ENTRY.size > len(directory):
+                raise MalformedImageError("the bitmap directory is cut short")
+            table, length, flags, kind, bits, name, extra = fmt.BITMAP_DIRECTORY_ENTRY.unpack_from(directory, position)
+            fmt.BITMAP_DIRECTORY_ENTRY.pack_into(
+                directory, position, table, length, flags | fmt.BITMAP_IN_USE, kind, bits, name, extra
+            )
+            position += -(-(fmt.BITMAP_DIRECTORY_ENTRY.size + name + extra) // 8) * 8
+        write_all(self._descriptor, bytes(directory), offset)
+        self.flush()
+
+    def reserve_size(self, size: int) -> None:
+        """Make the L1 table large enough for a virtual size of `size` bytes; the size itself stays as it is.
+
+        Raises:
+            MalformedImageError: QEMU allows no L1 table of that length.
+            OSError: A write failed.
+        """
+        needed = self.header.l1_entries_needed(size)
+        if needed <= self.header.l1_size:
+            return
+        if needed * 8 > fmt.MAX_L1_BYTES:
+            raise MalformedImageError(f"a disk of {size} bytes needs an L1 table larger than QEMU allows")
+        clusters = -(-needed * 8 // self.header.cluster_size)
+        offset = self.allocator.allocate_adjacent(clusters) * self.header.cluster_size
+        l1 = np.zeros(needed, np.uint64)
+        l1[: len(self.file.l1)] = self.file.l1
+        self._extend()
+        write_all(self._descriptor, l1.astype(">u8").tobytes(), offset)
+        self._write_refcounts()
+        write_all(self._descriptor, struct.pack(">IQ", needed, offset), _L1_FIELDS_OFFSET)
+        self.flush()
+        old = np.arange(-(-self.header.l1_size * 8 // self.header.cluster_size), dtype=np.int64)
+        self._dropped.append(old + self.header.l1_table_offset // self.header.cluster_size)
+        self.header = replace(self.header, l1_size=needed, l1_table_offset=offset)
+        self.file.header = self.header
+        self.file.l1 = l1
+        self._release_dropped()
+
+    def set_size(self, size: int) -> None:
+        """Set the virtual size in bytes; `reserve_size` must have made room for it."""
+        write_all(self._descriptor, struct.pack(">Q", size), _SIZE_OFFSET)
+        self.header = replace(self.header, size=size)
+        self.file.header = self.header
+        self.flush()
+
+    def set_backing(self, name: bytes | None, backing_format: str | None) -> None:
+        """Record another backing file, or none.
+
+        The name is written where nothing is read yet and flushed; then one write of the header's first bytes switches
+        offset, length and format at once.
+
+        Raises:
+            UnsupportedImageError: The name does not fit into the first cluster.
+            OSError: A write failed.
+        """
+        header = self.header.with_backing(name, backing_format)
+        encoded = header.encode()
+        tail = len(encoded) - len(name or b"")
+        old_end = self.header.backing_file_offset + len(self.header.backing_name or b"")
+        offset = tail
+        if self.header.backing_name is not None and old_end + len(name or b"") <= header.cluster_size:
+            offset = max(tail, old_end)
+        head = bytearray(encoded[:tail])
+        if name is not None:
+            struct.pack_into(">Q", head, 8, offset)
+            write_all(self._descriptor, name, offset)
+            self.flush()
+        write_all(self._descriptor, bytes(head), 0)
+        self.flush()
+        self.header = replace(header, backing_file_offset=offset if name is not None else 0)
+        self.file.header = self.header
+
+    def empty(self) -> None:
+        """Drop every cluster of the active image, so that its backing file provides all of it.
+
+        Internal snapshots keep theirs. The file is cut back to what is still in use.
+
+        Raises:
+            OSError: A write failed; the image reads the same.
+        """
+        header = self.header
+        for index in np.flatnonzero(self.file.l1 & _OFFSET).tolist():
+            offset = int(self.file.l1[index]) & fmt.OFFSET_MASK
+            entries = self.file.l2_entries(offset, 0, header.l2_entries)
+            self._drop(entries[0 :: header.l2_entry_size // 8])
+            self._dropped.append(np.array([offset // header.cluster_size], np.int64))
+        self.file.l1[:] = 0
+        write_all(self._descriptor, bytes(header.l1_size * 8), header.l1_table_offset)
+        self.flush()
+        self._release_dropped()
+        self.finish()
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+
+    def _extend(self) -> None:
+        """Make the file as long as its last cluster, so that a cluster that ends in zeros is there as a whole."""
+        end = self.allocator.end * self.header.cluster_size
+        if os.fstat(self._descriptor).st_size < end:
+            os.ftruncate(self._descriptor, end)
+        self.file.file_size = max(self.file.file_size, end)
+
+    def _cut(self) -> None:
+        end = self.allocator.used_end() * self.header.cluster_size
+        if os.fstat(self._descriptor).st_size > end:
+            os.ftruncate(self._descriptor, end)
+
+    def _write_refcounts(self) -> None:
+        self._extend()
+        self.allocator.write_blocks()
+        self.flush()
+        if self.allocator.needs_link:
+            self.allocator.link_blocks()
+            self.flush()
+            self._dropped.append(self.allocator.take_old_table())
+
+    def _drop(self, entries: NDArray[np.uint64]) -> None:
+        """Remember the host clusters that L2 entries refer to, to be released after the next flush."""
+        size = self.header.cluster_size
+        packed = (entries & np.uint64(fmt.OFLAG_COMPRESSED)) != 0
+        offset = (entries[~packed] & _OFFSET).astype(np.int64)
+        self._dropped.append(offset[offset != 0] // size)
+        if packed.any():
+            start, length = compressed_extents(entries[packed], self.header.cluster_bits)
+            first, last = start // size, (start + length - 1) // size
+            for step in range(int((last - first).max()) + 1):
+                self._dropped.append((first + step)[first + step <= last])
+
+    def _release_dropped(self) -> None:
+        """Release what was dropped in memory; the next write of refcounts brings it to the disk."""
+        if not self._dropped:
+            return
+        freed = self.allocator.release(np.concatenate(self._dropped))
+        self._dropped.clear()
+        self._freed_on_disk(freed)
+
+    def _freed_on_disk(self, freed: NDArray[np.int64]) -> None:
+        if len(freed):
+            self.allocator.write_blocks()
+            self.flush()
+            self.allocator.punch(freed)
