@@ -243,8 +243,8 @@ class BoxPainter:
             text = f" {mark} "[: room + 2]
             self._canvas.put(rect.x + 1, rect.y, text, box_ink(role, tone, Part.BADGE))
             room -= len(text)
-        text = f" {badge} " if len(badge) + 2 <= room else badge
-        if badge and len(text) <= room + 2:
+        text = f" {badge} " if len(badge) + 2 <= room else badge if len(badge) <= room + 2 else self._glyphs.sign(badge)
+        if badge:
             self._canvas.put(rect.right - 1 - len(text), rect.y, text, box_ink(role, tone, Part.BORDER_BADGE))
 
 

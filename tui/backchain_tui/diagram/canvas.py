@@ -62,6 +62,10 @@ class Canvas:
                 self.chars[row, column : column + len(part)] = np.frombuffer(part.encode("ascii"), np.uint8)
                 self.inks[row, column : column + len(part)] = ink
             return
+        if len(text) == 1 and column >= 0 and get_character_cell_size(text) == 1:
+            self.chars[row, column] = ord(text)
+            self.inks[row, column] = ink
+            return
         for character in text:
             size = get_character_cell_size(character)
             self._put_one(row, column, character, size, ink)

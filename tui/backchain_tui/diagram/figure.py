@@ -166,16 +166,12 @@ def _candidates(cast: _Cast, zoom: Zoom, longest: int) -> Iterable[tuple[Zoom, t
     casts = [cast.columns(thrift) for thrift in range(4)]
     zooms = (Zoom.CARD, Zoom.BOX, Zoom.PILL) if zoom is Zoom.AUTO else (zoom,)
     named = {z: max(LIMITS[z].least, min(longest + (2 if z is Zoom.BOX else 4), 14)) for z in zooms}
-    for columns in casts[:2]:
-        for candidate in zooms:
-            if candidate is not Zoom.PILL:
-                yield candidate, columns, named[candidate]
-    for columns in casts[2:]:
-        for candidate in zooms[-2:]:
-            yield candidate, columns, named[candidate]
-    for candidate in zooms[-2:]:
-        for columns in casts:
-            yield candidate, columns, LIMITS[candidate].least
+    small = zooms[-2:]
+    tries: list[tuple[Zoom, int]] = [(z, n) for n in (0, 1) for z in zooms if z is not Zoom.PILL]
+    tries += [(z, n) for n in (0, 1) for z in zooms if z is Zoom.PILL] + [(z, 2) for z in small]
+    yield from ((z, casts[n], named[z]) for z, n in tries)
+    yield from ((z, casts[n], LIMITS[z].least) for z in small for n in (0, 1, 2))
+    yield from ((z, casts[3], least[z]) for least in (named, {z: LIMITS[z].least for z in small}) for z in small)
 
 
 def _share(

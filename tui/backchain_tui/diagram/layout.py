@@ -78,7 +78,8 @@ LIMITS: Mapping[Zoom, Limits] = {
     Zoom.BOX: Limits(3, 10, 22, 4, 0, 1),
     Zoom.PILL: Limits(1, 8, 20, 5, 0, 1),
 }
-GAP_LEAST, GAP_USUAL = 4, 6
+GAP_USUAL = 6
+GAP_LEAST: Mapping[Zoom, int] = {Zoom.CARD: 4, Zoom.BOX: 4, Zoom.PILL: 3}
 GAP_MOST: Mapping[Zoom, int] = {Zoom.CARD: 14, Zoom.BOX: 10, Zoom.PILL: 6}
 
 
@@ -199,12 +200,12 @@ def share_width(
     wish = min(max(longest + limits.padding, floor), limits.most)
     if not gaps or not boxes:
         return wish, GAP_USUAL
-    tight, roomy = ((width - gaps * gap) // boxes for gap in (GAP_LEAST, GAP_USUAL))
+    tight, roomy = ((width - gaps * gap) // boxes for gap in (GAP_LEAST[zoom], GAP_USUAL))
     box = max(floor, min(wish, tight))
     if zoom is Zoom.CARD:
         box = max(box, min(roomy, limits.most))
     gap = (width - boxes * box) // gaps
-    return box, max(GAP_LEAST, min(gap, GAP_MOST[zoom]))
+    return box, max(GAP_LEAST[zoom], min(gap, GAP_MOST[zoom]))
 
 
 def arrange(placement: Placement, metrics: Metrics) -> Layout:

@@ -154,7 +154,7 @@ class OperationScene:
         gone = box.stage is Stage.AFTER and set(box.images) <= set(self._figure.plan.invalidated)
         line = glyphs.dashed.horizontal if gone else glyphs.light[EAST | WEST]
         canvas.put(rect.x, rect.middle, line * rect.width, Ink.LINK_FAINT)
-        canvas.put(rect.x + (rect.width - len(text)) // 2, rect.middle, text, Ink.GHOST)
+        canvas.put(rect.x + (rect.width - len(text) + 1) // 2, rect.middle, text, Ink.GHOST)
 
     # --- links ----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from backchain_tui.diagram.boxes import BoxPainter, Rect, Sparkline, describe
+from backchain_tui.diagram.boxes import BoxPainter, Face, Rect, Sparkline, describe
 from backchain_tui.diagram.glyphs import EAST, GlyphSet
 from backchain_tui.diagram.ink import Ink, Tone
 from backchain_tui.diagram.layout import LOOP_ROWS, Layout, Zoom
@@ -99,6 +99,9 @@ class ForestScene:
         self._layout = layout
         self._middle = layout.middle
         self._loops = frozenset().union(*graph.loops()) if layout.placement.back_edges else frozenset()
+        parent = layout.placement.parent
+        self._families = np.unique(parent[parent >= 0])
+        self._faces: dict[ImageId, tuple[bool, Sparkline | None, Face]] = {}
         self.width = layout.width
         self.height = layout.height
 
@@ -132,11 +135,18 @@ class ForestScene:
         )  # fmt: skip
         for number in np.flatnonzero(visible).tolist():
             image = self._layout.placement.images[number]
-            face = describe(
-                self._graph, image, in_use=image in view.in_use, in_loop=image in self._loops,
-                spark=view.sparklines.get(image),
-            )  # fmt: skip
-            painter.paint(self._rect(number), metrics.zoom, face, view.tone(image), view.marks.get(image, ""))
+            painter.paint(
+                self._rect(number), metrics.zoom, self._face(image, view), view.tone(image), view.marks.get(image, "")
+            )
+
+    def _face(self, image: ImageId, view: View) -> Face:
+        """Give what a box shows; kept, as most boxes stay the same from one painting to the next."""
+        in_use, spark = image in view.in_use, view.sparklines.get(image)
+        kept = self._faces.get(image)
+        if kept is None or kept[0] != in_use or kept[1] is not spark:
+            face = describe(self._graph, image, in_use=in_use, in_loop=image in self._loops, spark=spark)
+            kept = self._faces[image] = (in_use, spark, face)
+        return kept[2]
 
     def _rect(self, number: int) -> Rect:
         metrics = self._layout.metrics
@@ -199,7 +209,7 @@ class ForestScene:
             level = int(levels[number])
             canvas.horizontal(int(trunk[file]), int(x[number]) - 1, int(middle[number]), level)
             canvas.arm(int(x[number]) - 1, int(middle[number]), EAST, level)
-        families = np.unique(parent[parent >= 0])
+        families = self._families
         shown = (row[families] >= 0) & (row[families] < canvas.height)
         best = np.zeros(len(parent) + 1, np.int64)
         np.maximum.at(best, parent, levels)

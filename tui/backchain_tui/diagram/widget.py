@@ -158,6 +158,7 @@ class ChainDiagram(ScrollView, can_focus=True):
         self._lay_out()
         if self.cursor not in graph:
             self.cursor = next(iter(graph), None)
+        self._show_cursor()
 
     def show_plan(self, plan: Plan | None) -> None:
         """Show an operation instead of the forest; None goes back."""
@@ -374,7 +375,7 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def action_pan(self, columns: int, rows: int) -> None:
         """Scroll the window."""
-        self.scroll_relative(columns * _PAN_COLUMNS, rows * _PAN_ROWS, animate=False)
+        self.scroll_relative(columns * _PAN_COLUMNS, rows * _PAN_ROWS, animate=False, force=True)
 
     def _show_cursor(self) -> None:
         """Scroll until the cursor's box is in the window, with a little around it."""
@@ -386,7 +387,7 @@ class ChainDiagram(ScrollView, can_focus=True):
         size, offset = self.size, self.scroll_offset
         x = _shifted(offset.x, size.width, rect.x - 4, rect.right + 4)
         y = _shifted(offset.y, size.height, rect.y - 1, rect.below + 1)
-        self.scroll_to(x, y, animate=False)
+        self.scroll_to(x, y, animate=False, force=True)
 
     # --- mouse ----------------------------------------------------------------------------------------------------
 
@@ -409,7 +410,7 @@ class ChainDiagram(ScrollView, can_focus=True):
             x, y = self._dragged
             if (x, y) != (event.screen_x, event.screen_y):
                 self._moved = True
-                self.scroll_relative(x - event.screen_x, y - event.screen_y, animate=False)
+                self.scroll_relative(x - event.screen_x, y - event.screen_y, animate=False, force=True)
                 self._dragged = (event.screen_x, event.screen_y)
             return
         self._hover(self._image_at(event))

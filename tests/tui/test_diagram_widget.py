@@ -1,0 +1,254 @@
+"""The diagram in a running application: keys, mouse, messages, themes, and frames that depend on nothing but input."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from textual.app import App, ComposeResult
+
+from backchain.graph import ChainGraph
+from backchain.image import ImageId
+from backchain_tui.diagram.layout import Zoom
+from backchain_tui.diagram.text import EMPTY
+from backchain_tui.diagram.widget import ChainDiagram
+from backchain_tui.theme import THEMES, Depth, Palette
+
+from .builders import chain, commit, five, forest, sparklines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from textual.strip import Strip
+
+
+class Stage(App[None]):
+    """An application that is all diagram, and writes down what it hears."""
+
+    ENABLE_COMMAND_PALETTE = False
+
+    def __init__(self, graph: ChainGraph | None = None) -> None:
+        super().__init__()
+        self.diagram = ChainDiagram()
+        self.graph = graph
+        self.heard: list[tuple[str, str | None]] = []
+
+    def compose(self) -> ComposeResult:
+        yield self.diagram
+
+    def on_mount(self) -> None:
+        for theme in THEMES:
+            self.register_theme(theme)
+        self.theme = "backchain-dark"
+        if self.graph is not None:
+            self.diagram.show_graph(self.graph)
+        self.diagram.focus()
+
+    def on_chain_diagram_cursor_moved(self, message: ChainDiagram.CursorMoved) -> None:
+        self.heard.append(("moved", message.image))
+
+    def on_chain_diagram_activated(self, message: ChainDiagram.Activated) -> None:
+        self.heard.append(("activated", message.image))
+
+    def on_chain_diagram_hovered(self, message: ChainDiagram.Hovered) -> None:
+        self.heard.append(("hovered", message.image))
+
+
+def tree() -> ChainGraph:
+    return forest({"base": None, "a": "base", "b": "base", "a1": "a", "a2": "a", "lone": None})
+
+
+def lines(diagram: ChainDiagram) -> list[Strip]:
+    return [diagram.render_line(y) for y in range(diagram.size.height)]
+
+
+def text(diagram: ChainDiagram) -> str:
+    return "\n".join(strip.text for strip in lines(diagram))
+
+
+async def test_keys_walk_along_links_and_between_siblings() -> None:
+    app = Stage(tree())
+    async with app.run_test(size=(100, 30)) as pilot:
+        seen = []
+        for key in ("right", "right", "down", "left", "down", "left", "end", "home", "down", "up"):
+            await pilot.press(key)
+            seen.append(app.diagram.cursor)
+        assert seen == ["a", "a1", "a2", "a", "b", "base", "b", "base", "lone", "base"]
+
+
+async def test_right_goes_back_to_the_overlay_one_came_from() -> None:
+    app = Stage(tree())
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.diagram.cursor = ImageId("a2")
+        await pilot.press("left", "left", "right", "right")
+        assert app.diagram.cursor == "a2"
+
+
+async def test_a_loop_can_be_walked_and_does_not_catch_the_cursor() -> None:
+    app = Stage(forest({"l1": "l3", "l2": "l1", "l3": "l2"}))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("end", "home", "right", "left", "left")
+        assert app.diagram.cursor in {"l1", "l2", "l3"}
+
+
+async def test_messages_tell_of_the_cursor_of_enter_and_of_the_mouse() -> None:
+    app = Stage(five())
+    async with app.run_test(size=(120, 30)) as pilot:
+        await pilot.press("right", "enter")
+        await pilot.hover(app.diagram, offset=(5, 2))
+        await pilot.click(app.diagram, offset=(5, 2))
+        await pilot.click(app.diagram, offset=(5, 2))
+        await pilot.pause()
+        expected = [("moved", "RootBase"), ("moved", "Snap-1"), ("activated", "Snap-1"), ("hovered", "RootBase")]
+        assert app.heard == [*expected, ("moved", "RootBase"), ("activated", "RootBase")]
+
+
+async def test_the_cursor_is_scrolled_into_view() -> None:
+    app = Stage(chain(*(f"n{n:03}" for n in range(60))))
+    async with app.run_test(size=(80, 12)) as pilot:
+        await pilot.press("end")
+        await pilot.pause()
+        assert app.diagram.cursor == "n059"
+        assert app.diagram.scroll_offset.x > 0
+        assert "n059" in text(app.diagram)
+        await pilot.press("home")
+        await pilot.pause()
+        assert app.diagram.scroll_offset.x == 0
+
+
+async def test_dragging_pans_and_does_not_select() -> None:
+    app = Stage(chain(*(f"n{n:03}" for n in range(60))))
+    async with app.run_test(size=(80, 12)) as pilot:
+        await pilot.mouse_down(app.diagram, offset=(60, 0))
+        await pilot.hover(app.diagram, offset=(40, 0))
+        await pilot.mouse_up(app.diagram, offset=(40, 0))
+        await pilot.pause()
+        assert app.diagram.scroll_offset.x == 20
+        assert app.diagram.cursor == "n000"
+
+
+async def test_zoom_steps_stop_at_the_ends() -> None:
+    app = Stage(five())
+    async with app.run_test(size=(120, 30)):
+        diagram = app.diagram
+        assert diagram.shown_zoom is Zoom.CARD
+        diagram.zoom_by(1)
+        assert diagram.shown_zoom is Zoom.CARD
+        diagram.zoom_by(-1)
+        assert diagram.shown_zoom is Zoom.BOX
+        diagram.zoom_by(-1)
+        diagram.zoom_by(-1)
+        assert diagram.shown_zoom is Zoom.PILL
+
+
+async def test_nothing_to_show_is_said() -> None:
+    app = Stage(ChainGraph([], []))
+    async with app.run_test(size=(80, 24)):
+        assert EMPTY in text(app.diagram)
+
+
+async def test_a_diagram_without_a_graph_and_without_a_size_draws_nothing() -> None:
+    app = Stage()
+    async with app.run_test(size=(80, 24)):
+        fresh = ChainDiagram()
+        assert fresh.size.width == 0
+        await app.mount(fresh)
+        assert text(app.diagram).strip() == ""
+
+
+async def test_the_same_input_gives_the_same_frame_and_the_phase_moves_only_colours() -> None:
+    app = Stage(five())
+    async with app.run_test(size=(120, 30)):
+        diagram = app.diagram
+        diagram.set_sparklines(sparklines(five()))
+        diagram.show_plan(commit(five(), "RootBase", "Snap-3"))
+        diagram.set_job({ImageId("Snap-1"): 0.5})
+        diagram.advance(1.0)
+        first, words = lines(diagram), text(diagram)
+        diagram.advance(1.4)
+        assert lines(diagram) != first
+        assert text(diagram) == words
+        diagram.advance(1.0)
+        assert lines(diagram) == first
+        diagram.settle()
+        assert "committed" in text(diagram)
+        settled = lines(diagram)
+        diagram.advance(7.3)
+        assert lines(diagram) == settled
+
+
+async def test_going_back_to_the_forest_forgets_the_job() -> None:
+    app = Stage(five())
+    async with app.run_test(size=(120, 30)):
+        diagram = app.diagram
+        before = text(diagram)
+        diagram.show_plan(commit(five(), "RootBase", "Snap-3"))
+        diagram.set_job({})
+        assert "AFTER" in text(diagram)
+        diagram.show_plan(None)
+        assert text(diagram) == before
+
+
+async def test_only_rows_that_change_are_refreshed(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = Stage(five())
+    async with app.run_test(size=(120, 30)) as pilot:
+        diagram = app.diagram
+        diagram.show_plan(commit(five(), "RootBase", "Snap-3"))
+        diagram.advance(0.0)
+        await pilot.pause()
+        regions: list[Any] = []
+        monkeypatch.setattr(diagram, "refresh", lambda *args, **_: regions.extend(args))
+        diagram.advance(1.0)
+        rows = {row for region in regions for row in range(region.y, region.bottom)}
+        shown = text(diagram).splitlines()
+        assert rows
+        assert all(any(0x2800 < ord(c) <= 0x28FF for c in shown[row]) for row in rows)
+
+
+@pytest.fixture(params=["backchain-dark", "backchain-light", "nord", "textual-light", "ansi-dark", "ansi-light"])
+def theme(request: pytest.FixtureRequest) -> Iterator[str]:
+    return request.param
+
+
+async def test_every_theme_can_draw_everything(theme: str) -> None:
+    app = Stage(five())
+    async with app.run_test(size=(100, 30)) as pilot:
+        app.theme = theme
+        app.diagram.show_plan(commit(five(), "RootBase", "Snap-3"))
+        await pilot.pause()
+        assert (app.diagram.palette.depth is Depth.ANSI) == app.native_ansi_color
+        assert "AFTER" in app.export_screenshot()
+
+
+async def test_a_new_theme_recolours_what_is_shown() -> None:
+    app = Stage(five())
+    async with app.run_test(size=(100, 30)) as pilot:
+        dark = lines(app.diagram)
+        app.theme = "backchain-light"
+        await pilot.pause()
+        assert lines(app.diagram) != dark
+
+
+async def test_without_colours_states_are_words_and_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = Stage(five())
+    async with app.run_test(size=(120, 30)) as pilot:
+        app.diagram.show_plan(commit(five(), "RootBase", "Snap-3"))
+        await pilot.pause()
+        assert app.diagram.palette.depth is Depth.MONO
+        segments = [s for strip in lines(app.diagram) for s in strip]
+        assert all(s.style is not None for s in segments)
+        assert len({(s.style.color, s.style.bgcolor) for s in segments if s.style is not None}) == 1
+        struck = {s.text.strip() for s in segments if s.style is not None and s.style.strike}
+        assert struck == {"Snap-1", "Snap-2", "Snap-3"}
+        assert "AFTER" in app.export_screenshot()
+
+
+async def test_semantic_names_of_the_palette() -> None:
+    app = Stage()
+    async with app.run_test():
+        palette = Palette.of(app)
+        assert palette["base"].color is not None
+        assert palette["base"] != palette["overlay"]
+        with pytest.raises(KeyError):
+            palette["chartreuse"]
