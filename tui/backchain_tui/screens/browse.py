@@ -136,7 +136,7 @@ class BrowseScreen(PictureScreen):
         places = fmt.names([printable(str(p)) for p in self.session.paths], at_most=2)
         self.query_one(TitleBar).tell(f"{places}: {text}", "lab" if self.session.lab else "")
         alone = graph.chain(graph.leaves()[0]) if trees == 1 and len(graph.leaves()) == 1 else ()
-        self.picture.border_title = f"Chain of {fmt.counted(len(alone), 'image')}" if alone else f"Forest: {text}"
+        self.entitle(f"Chain of {fmt.counted(len(alone), 'image')}" if alone else f"Forest: {text}")
         self.picture.border_subtitle = "an arrow points to the backing file"
 
     # --- the image under the cursor -------------------------------------------------------------------------------

@@ -190,7 +190,7 @@ class OperationScreen(RunningScreen):
         verb = "commit" if choice.kind is Commit else "pull"
         base = graph[choice.base].label if choice.base is not None else "no base"
         if self.plan is not None:
-            self.picture.border_title = describe.title(self.plan)
+            self.entitle(describe.title(self.plan))
         choosing = "base" if choice.end is End.BASE else ("top" if choice.kind is Commit else "image")
         top_word = "top" if choice.kind is Commit else "image"
         self.query_one(TitleBar).tell(

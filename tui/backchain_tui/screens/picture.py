@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.containers import Container
+from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from backchain.errors import BackchainError
 from backchain_tui.actions import Where, valid
+from backchain_tui.formatting import ascii_text
 from backchain_tui.session import read_map
 from backchain_tui.widgets.cluster_map import ClusterMap
 
@@ -85,6 +87,10 @@ class PictureScreen(Screen[bool]):
         await self.picture.mount(diagram)
         diagram.focus()
         return diagram
+
+    def entitle(self, title: str) -> None:
+        """Give the picture a title, which may hold names out of files."""
+        self.picture.border_title = Content(ascii_text(title) if self.backchain.ascii_only else title)
 
     async def say_in_picture(self, text: str) -> None:
         """Show words in place of a diagram."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
+from textual.content import Content
 from textual.geometry import Region
 from textual.reactive import reactive
 from textual.strip import Strip
@@ -139,7 +140,7 @@ class ClusterMap(Widget, can_focus=True):
         text = f"{self._subject} · {fmt.counted(disk.clusters, 'cluster')} of {fmt.size(disk.cluster_size)}"
         if view.clusters_per_cell > 1 or view.zoomed:
             text += f" · 1 cell = {fmt.counted(view.clusters_per_cell, 'cluster')}"
-        self.border_title = shorten(text, max(10, self.size.width - 2), ascii_only=self._ascii)
+        self.border_title = Content(shorten(text, max(10, self.size.width - 2), ascii_only=self._ascii))
 
     # --- drawing --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from textual.containers import VerticalScroll
+from textual.content import Content
 from textual.widgets import Static
 
 from backchain_tui.describe import Row, Tone
@@ -28,7 +29,7 @@ class RowsPanel(VerticalScroll):
     def __init__(self, title: str, *, id: str) -> None:  # noqa: A002 - Textual's name
         """Make an empty panel with a title."""
         super().__init__(id=id)
-        self.border_title = Text(title).plain
+        self.border_title = Content(title)
         self._rows: list[Row] = []
 
     def compose(self) -> ComposeResult:
