@@ -17,8 +17,6 @@ from backchain_tui.theme import THEMES, Depth, Palette
 from .builders import chain, commit, five, forest, sparklines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from textual.strip import Strip
 
 
@@ -130,15 +128,11 @@ async def test_dragging_pans_and_does_not_select() -> None:
 async def test_zoom_steps_stop_at_the_ends() -> None:
     app = Stage(five())
     async with app.run_test(size=(120, 30)):
-        diagram = app.diagram
-        assert diagram.shown_zoom is Zoom.CARD
-        diagram.zoom_by(1)
-        assert diagram.shown_zoom is Zoom.CARD
-        diagram.zoom_by(-1)
-        assert diagram.shown_zoom is Zoom.BOX
-        diagram.zoom_by(-1)
-        diagram.zoom_by(-1)
-        assert diagram.shown_zoom is Zoom.PILL
+        seen = [app.diagram.shown_zoom]
+        for step in (1, -1, -1, -1):
+            app.diagram.zoom_by(step)
+            seen.append(app.diagram.shown_zoom)
+        assert seen == [Zoom.CARD, Zoom.CARD, Zoom.BOX, Zoom.PILL, Zoom.PILL]
 
 
 async def test_nothing_to_show_is_said() -> None:
@@ -206,8 +200,8 @@ async def test_only_rows_that_change_are_refreshed(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture(params=["backchain-dark", "backchain-light", "nord", "textual-light", "ansi-dark", "ansi-light"])
-def theme(request: pytest.FixtureRequest) -> Iterator[str]:
-    return request.param
+def theme(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 async def test_every_theme_can_draw_everything(theme: str) -> None:

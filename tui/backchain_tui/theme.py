@@ -283,7 +283,7 @@ def _role_hue(hues: Hues, role: Role, tone: Tone) -> str:
 
 
 _FILLS = {Tone.PLAIN: 0.10, Tone.LIT: 0.17, Tone.CURSOR: 0.27, Tone.BLAST: 0.20, Tone.FADED: 0.04}
-_FADES = {Role.INVALID: 0.52, Role.UNNEEDED: 0.58}
+_FADES = {Role.INVALID: 0.42, Role.UNNEEDED: 0.52}
 
 
 def _rgb_box(hues: Hues, role: Role, tone: Tone, part: int) -> Style:

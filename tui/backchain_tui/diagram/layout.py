@@ -78,6 +78,10 @@ LIMITS: Mapping[Zoom, Limits] = {
     Zoom.BOX: Limits(3, 10, 22, 4, 0, 1),
     Zoom.PILL: Limits(1, 8, 20, 5, 0, 1),
 }
+_AROUND_NAME: Mapping[Zoom, int] = {Zoom.CARD: 4, Zoom.BOX: 2, Zoom.PILL: 4}
+"""Cells that a box needs around its name."""
+_LEAST_NAME = 8
+"""Cells that boxes offer to names even when all are shorter, so that the longest badge has room too."""
 GAP_USUAL = 6
 GAP_LEAST: Mapping[Zoom, int] = {Zoom.CARD: 4, Zoom.BOX: 4, Zoom.PILL: 3}
 GAP_MOST: Mapping[Zoom, int] = {Zoom.CARD: 14, Zoom.BOX: 10, Zoom.PILL: 6}
@@ -174,7 +178,7 @@ def place(graph: ChainGraph) -> Placement:
 
 
 def fit(placement: Placement, zoom: Zoom, width: int, longest: int) -> Metrics:
-    """Choose sizes for a zoom so that the picture uses the width that there is.
+    """Choose sizes for a zoom so that the picture uses the width that there is; names and badges stay readable.
 
     Args:
         placement: What shall be shown.
@@ -182,8 +186,10 @@ def fit(placement: Placement, zoom: Zoom, width: int, longest: int) -> Metrics:
         width: Columns of the window; 0 when it is not known.
         longest: Cells of the longest name.
     """
-    box, gap = share_width(zoom, placement.columns, placement.columns - 1, width - 4, longest)
     limits = LIMITS[zoom]
+    least = min(max(longest + _AROUND_NAME[zoom], limits.least), limits.most)
+    longest = max(longest, _LEAST_NAME)
+    box, gap = share_width(zoom, placement.columns, placement.columns - 1, width - 4, longest, least=least)
     return Metrics(zoom, box, limits.height, gap, limits.gap_y, limits.tree_gap)
 
 

@@ -37,12 +37,10 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from backchain_tui.diagram import walk
-from backchain_tui.diagram.canvas import Canvas
 from backchain_tui.diagram.glyphs import glyph_set
 from backchain_tui.diagram.ink import Ink
 from backchain_tui.diagram.layout import Zoom
-from backchain_tui.diagram.scene import View
-from backchain_tui.diagram.text import EMPTY, make_scene
+from backchain_tui.diagram.picture import Picture
 from backchain_tui.theme import Palette
 
 if TYPE_CHECKING:
@@ -54,7 +52,7 @@ if TYPE_CHECKING:
     from backchain.image import ImageId
     from backchain.plan import Plan
     from backchain_tui.diagram.boxes import Sparkline
-    from backchain_tui.diagram.scene import Scene
+    from backchain_tui.diagram.canvas import Canvas
 
 _SIZES = (Zoom.PILL, Zoom.BOX, Zoom.CARD)
 _PAN_COLUMNS, _PAN_ROWS = 8, 3
@@ -129,32 +127,25 @@ class ChainDiagram(ScrollView, can_focus=True):
             options: For `Widget`: name, id, classes, disabled.
         """
         super().__init__(**options)
-        self._graph: ChainGraph | None = None
-        self._plan: Plan | None = None
-        self._scene: Scene | None = None
+        self._picture = Picture()
         self._canvas: Canvas | None = None
         self._palette: Palette | None = None
-        self._sparklines: Mapping[ImageId, Sparkline] = {}
-        self._marks: Mapping[ImageId, str] = {}
-        self._progress: Mapping[ImageId, float] | None = None
-        self._busy = True
-        self._settled = False
-        self._phase = 0.0
         self._visited: dict[ImageId, ImageId] = {}
         self._hovered: ImageId | None = None
         self._dragged: tuple[int, int] | None = None
         self._moved = False
+        self._picture.glyphs = glyph_set(ascii_only=ascii_only)
         self.set_reactive(ChainDiagram.ascii, ascii_only)
 
     # --- what is shown --------------------------------------------------------------------------------------------
 
     def show_graph(self, graph: ChainGraph, sparklines: Mapping[ImageId, Sparkline] | None = None) -> None:
         """Show a forest; the cursor stays on its image when that is still there."""
-        self._graph = graph
+        picture = self._picture
+        picture.graph, picture.plan = graph, None
         if sparklines is not None:
-            self._sparklines = dict(sparklines)
-        self._plan = None
-        self._forget_job()
+            picture.sparklines = dict(sparklines)
+        picture.forget_job()
         self._lay_out()
         if self.cursor not in graph:
             self.cursor = next(iter(graph), None)
@@ -162,16 +153,16 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def show_plan(self, plan: Plan | None) -> None:
         """Show an operation instead of the forest; None goes back."""
-        if plan is None and self._plan is None:
+        if plan is None and self.plan is None:
             return
-        self._plan = plan
-        self._forget_job()
+        self._picture.plan = plan
+        self._picture.forget_job()
         self._lay_out()
         self._show_cursor()
 
     def set_sparklines(self, sparklines: Mapping[ImageId, Sparkline]) -> None:
         """Add sparklines that were read later."""
-        self._sparklines = {**self._sparklines, **sparklines}
+        self._picture.sparklines = {**self._picture.sparklines, **sparklines}
         self._paint()
 
     def mark_range(
@@ -179,7 +170,7 @@ class ChainDiagram(ScrollView, can_focus=True):
     ) -> None:  # fmt: skip
         """Put a word on the boxes at the ends of the range that is being chosen."""
         ends = zip((base, top), words, strict=True)
-        self._marks = {image: word for image, word in ends if image is not None}
+        self._picture.marks = {image: word for image, word in ends if image is not None}
         self._paint()
 
     def set_job(self, progress: Mapping[ImageId, float] | None, *, busy: bool = True) -> None:
@@ -189,20 +180,20 @@ class ChainDiagram(ScrollView, can_focus=True):
             progress: Share copied per source, 0.0 to 1.0; None when there is no job.
             busy: Whether data moves just now.
         """
-        self._progress = None if progress is None else dict(progress)
-        self._busy = busy
-        self._settled = False
+        picture = self._picture
+        picture.progress = None if progress is None else dict(progress)
+        picture.busy, picture.settled = busy, False
         self._paint()
 
     def advance(self, phase: float) -> None:
         """Move the colours of the flows; of no effect on a forest, or when the job has settled."""
-        self._phase = phase
-        if self._plan is not None and not self._settled:
+        self._picture.phase = phase
+        if self.plan is not None and not self._picture.settled:
             self._paint()
 
     def settle(self) -> None:
         """Show the operation as done."""
-        self._settled = True
+        self._picture.settled = True
         self._paint()
 
     def zoom_by(self, step: int) -> None:
@@ -218,12 +209,12 @@ class ChainDiagram(ScrollView, can_focus=True):
     @property
     def shown_zoom(self) -> Zoom:
         """The zoom that is seen now; never AUTO."""
-        return Zoom.CARD if self._scene is None else self._scene.zoom
+        return Zoom.CARD if self._picture.scene is None else self._picture.scene.zoom
 
     @property
     def plan(self) -> Plan | None:
         """The operation that is shown, or None."""
-        return self._plan
+        return self._picture.plan
 
     @property
     def palette(self) -> Palette:
@@ -232,17 +223,15 @@ class ChainDiagram(ScrollView, can_focus=True):
             self._palette = Palette.of(self.app, self.background_colors[1].hex6)
         return self._palette
 
-    def _forget_job(self) -> None:
-        self._progress, self._busy, self._settled = None, True, False
-
     # --- reactives ------------------------------------------------------------------------------------------------
 
     def watch_cursor(self, old: ImageId | None, new: ImageId | None) -> None:
         """Light the cursor's ancestry, show its box, and tell."""
         del old
-        if new is not None and self._graph is not None and new in self._graph:
-            for overlay, file in zip(self._graph.chain(new), self._graph.chain(new)[1:], strict=False):
-                self._visited[file] = overlay
+        graph = self._picture.graph
+        if new is not None and graph is not None and new in graph:
+            chain = graph.chain(new)
+            self._visited.update(zip(chain[1:], chain, strict=False))
             self._show_cursor()
             self.post_message(self.CursorMoved(self, new))
         self._paint()
@@ -262,6 +251,7 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def watch_ascii(self) -> None:
         """Lay out anew with other glyphs."""
+        self._picture.glyphs = glyph_set(ascii_only=self.ascii)
         self._lay_out()
 
     # --- drawing --------------------------------------------------------------------------------------------------
@@ -279,48 +269,17 @@ class ChainDiagram(ScrollView, can_focus=True):
         self._lay_out()
         self._show_cursor()
 
-    def _room(self) -> Size:
-        """Give the size of the window, without the scrollbars that may be shown."""
-        return self.container_size
-
     def _lay_out(self) -> None:
         self._canvas = None
-        room = self._room()
-        subject = self._plan or self._graph
-        if subject is None or not room.width or not room.height:
-            self._scene = None
-        else:
-            glyphs = glyph_set(ascii_only=self.ascii)
-            self._scene = make_scene(subject, self.zoom, room.width, room.height, glyphs)
-        scene = self._scene
+        room = self.container_size  # scrollbars included: whether they are needed depends on the layout
+        self._picture.lay_out(self.zoom, room.width, room.height)
+        scene = self._picture.scene
         self.virtual_size = Size(scene.width, scene.height) if scene is not None else Size(0, 0)
         self.refresh()
 
-    def view(self) -> View:
-        """Give what is shown now, apart from the layout."""
-        graph, cursor = self._graph, self.cursor
-        lit: frozenset[ImageId] = frozenset()
-        blast: frozenset[ImageId] = frozenset()
-        if graph is not None and cursor is not None and cursor in graph:
-            if self._plan is None:
-                lit = frozenset(graph.chain(cursor))
-            if self.blast:
-                blast = graph.dependents(cursor)
-        return View(
-            cursor, lit, blast, self._marks, self.in_use, self._sparklines, self._progress, self._phase, self._busy,
-            self._settled,
-        )  # fmt: skip
-
     def _draw(self) -> Canvas:
-        offset = self.scroll_offset
-        canvas = Canvas(self.size.width, self.size.height, offset.x, offset.y)
-        if self._scene is not None:
-            self._scene.paint(canvas, glyph_set(ascii_only=self.ascii), self.view())
-        elif self._graph is not None and not len(self._graph):
-            canvas = Canvas(self.size.width, self.size.height)
-            text = EMPTY[: max(self.size.width - 2, 0)]
-            canvas.put((self.size.width - len(text)) // 2, self.size.height // 2, text, Ink.NOTE)
-        return canvas
+        view = self._picture.view(self.cursor, blast=self.blast, in_use=self.in_use)
+        return self._picture.draw(view, *self.size, *self.scroll_offset)
 
     def _paint(self) -> None:
         """Draw the window and refresh the rows that changed."""
@@ -352,7 +311,7 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def action_walk(self, where: str) -> None:
         """Move the cursor: left, right, up, down, home or end."""
-        graph, scene, cursor = self._graph, self._scene, self.cursor
+        graph, scene, cursor = self._picture.graph, self._picture.scene, self.cursor
         if graph is None or scene is None or not len(graph):
             return
         if cursor is None or cursor not in graph or scene.rect(cursor) is None:
@@ -379,9 +338,8 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def _show_cursor(self) -> None:
         """Scroll until the cursor's box is in the window, with a little around it."""
-        if self._scene is None or self.cursor is None:
-            return
-        rect = self._scene.rect(self.cursor)
+        scene = self._picture.scene
+        rect = scene.rect(self.cursor) if scene is not None and self.cursor is not None else None
         if rect is None:
             return
         size, offset = self.size, self.scroll_offset
@@ -394,9 +352,7 @@ class ChainDiagram(ScrollView, can_focus=True):
     def _image_at(self, event: events.MouseEvent) -> ImageId | None:
         offset = self.scroll_offset
         place = event.get_content_offset(self)
-        if place is None or self._scene is None:
-            return None
-        return self._scene.at(place.x + offset.x, place.y + offset.y)
+        return None if place is None else self._picture.at(place.x + offset.x, place.y + offset.y)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Begin to drag."""
@@ -437,7 +393,7 @@ class ChainDiagram(ScrollView, can_focus=True):
         if image == self._hovered:
             return
         self._hovered = image
-        graph = self._plan.before if self._plan is not None else self._graph
+        graph = self.plan.before if self.plan is not None else self._picture.graph
         self.tooltip = Text(graph[image].display_path) if graph is not None and image is not None else None
         self.post_message(self.Hovered(self, image))
 
