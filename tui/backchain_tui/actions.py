@@ -35,6 +35,10 @@ class Where(Enum):
     """The operation is a pull."""
     PLANNED = auto()
     """There is a plan for the range."""
+    READY = auto()
+    """Nothing blocks the plan."""
+    BLOCKED = auto()
+    """A hazard blocks the plan."""
     RUNNING = auto()
     """A job runs or is paused."""
     PAUSED = auto()
@@ -88,8 +92,15 @@ ACTIONS: tuple[Action, ...] = (
         "Copy what the layers below hold up into this image, which then needs fewer of them (Figure 5).", rank=1,
     ),
     _action(
-        "run", "enter", (Where.OPERATION, Where.CHOOSING, Where.PLANNED), "Run",
+        "run", "enter", (Where.OPERATION, Where.CHOOSING, Where.READY), "Run",
         "Run exactly this plan.", shown="enter", rank=1,
+    ),
+    _action(
+        "explain", "enter", (Where.OPERATION, Where.CHOOSING, Where.BLOCKED), "Why not?",
+        "Say what blocks this plan.", shown="enter", rank=1,
+    ),
+    _action(
+        "finish", "enter", (Where.OPERATION, Where.ENDED), "Back", "Back to the forest.", shown="enter", rank=0,
     ),
     _action(
         "move_end", "left,right", (Where.OPERATION, Where.CHOOSING), "Move end",

@@ -184,12 +184,14 @@ def plan_sentences(plan: Plan) -> list[str]:
             f"{labels(graph, plan.invalidated)} {'are' if many else 'is'} invalid afterwards: "
             f"{'they rely' if many else 'it relies'} on {target} as it was."
         )
-    elif plan.removable:
+    elif plan.removable and not isinstance(plan.operation, Commit):
         sentences.append(
             f"{labels(graph, plan.removable)} still read{_s(plan.removable)} as before, but nothing needs them."
         )
-    else:
+    elif not isinstance(plan.operation, Commit):
         sentences.append("Every image still reads as before.")
+    if isinstance(plan.operation, Commit):
+        sentences.append(f"{target} then reads as {graph[plan.operation.top].label} does.")
     return sentences
 
 

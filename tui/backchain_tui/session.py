@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backchain.graph import ChainGraph
-    from backchain.image import ImageId, ImageInfo
+    from backchain.image import Fingerprint, ImageId, ImageInfo
     from backchain.operations import Operation
     from backchain.plan import Plan
     from backchain_tui.mapgrid import DiskMap
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """An image that an operation has left behind: its state, and how the file was then."""
+
+    state: ImageState
+    fingerprint: Fingerprint | None
 
 
 @dataclass
@@ -31,14 +39,14 @@ class Session:
         paths: Images and folders that the user named.
         scan: More folders in which overlays may lie.
         lab: Whether this is a lab of practice images: jobs run slowly enough to be watched, and at once.
-        left: State of images that operations of this sitting have left behind.
+        left: What operations of this sitting have left behind.
         sparklines: Allocated share per part of the disk, of the images looked at so far.
     """
 
     paths: tuple[Path, ...]
     scan: tuple[Path, ...] = ()
     lab: bool = False
-    left: dict[ImageId, ImageState] = field(default_factory=dict)
+    left: dict[ImageId, Left] = field(default_factory=dict)
     sparklines: dict[ImageId, list[float]] = field(default_factory=dict)
 
     def read(self) -> ChainGraph:
@@ -54,18 +62,24 @@ class Session:
     def mark(self, graph: ChainGraph) -> ChainGraph:
         """Give the graph in which the images left behind bear their state."""
         marked = [
-            replace(graph[i], state=state)
-            for i, state in self.left.items()
-            if i in graph and graph[i].state is ImageState.OK
+            replace(graph[i], state=left.state)
+            for i, left in self.left.items()
+            if i in graph and self._still_left(graph, i, left)
         ]
         return graph.with_changes(replace=marked) if marked else graph
 
+    def _still_left(self, graph: ChainGraph, image: ImageId, left: Left) -> bool:
+        """Whether an image is as it was left: not written since, and not needed again."""
+        info = graph[image]
+        if info.state is not ImageState.OK or info.fingerprint != left.fingerprint:
+            return False
+        return left.state is ImageState.INVALID or all(o in self.left for o in graph.overlays_of(image))
+
     def settle(self, plan: Plan) -> None:
         """Remember what a plan that was run has left behind."""
-        for image in plan.removable:
-            self.left.setdefault(image, ImageState.UNNEEDED)
-        for image in plan.invalidated:
-            self.left[image] = ImageState.INVALID
+        for images, state in ((plan.removable, ImageState.UNNEEDED), (plan.invalidated, ImageState.INVALID)):
+            for image in images:
+                self.left[image] = Left(state, plan.before[image].fingerprint)
 
     def plan(self, graph: ChainGraph, operation: Operation) -> tuple[Plan, int | None]:
         """Make a plan, and give the free space for its target in bytes (None where it is unknown).
@@ -75,7 +89,9 @@ class Session:
         """
         from backchain.planning import make_plan
 
-        plan = make_plan(graph, operation)
+        # What was left invalid holds no data that an operation could still harm.
+        invalid = [i for i in graph if graph[i].state is ImageState.INVALID]
+        plan = make_plan(graph.with_changes(unlink=invalid) if invalid else graph, operation)
         return plan, free_space(graph[plan.target].path)
 
 

@@ -43,7 +43,8 @@ class OperationScreen(RunningScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(Where.BROWSE),
         Binding("enter", "run", "Run", show=False, priority=True),
-        Binding("enter", "leave", "Back", show=False, priority=True),
+        Binding("enter", "explain", "Why not", show=False, priority=True),
+        Binding("enter", "finish", "Back", show=False, priority=True),
     ]
 
     def __init__(self, session: Session, graph: ChainGraph, kind: type[Commit | Pull], image: ImageId) -> None:
@@ -81,6 +82,7 @@ class OperationScreen(RunningScreen):
         """Draw the forest, put the cursor on the end to choose, plan."""
         assert self.graph is not None
         diagram = await self.mount_diagram()
+        diagram.cursor = self.choice.image or self.choice.top
         diagram.show_graph(self.graph, self.session.sparklines)
         self.start_clock()
         self._follow()
@@ -94,7 +96,8 @@ class OperationScreen(RunningScreen):
         if self.map.view is not None:
             now.add(Where.MAPPED)
         if self.plan is not None:
-            now.add(Where.PLANNED)
+            blocked = any(h.severity is Severity.BLOCK for h in self.plan.hazards)
+            now |= {Where.PLANNED, Where.BLOCKED if blocked else Where.READY}
         if self.running:
             paused = self.job_run is not None and self.job_run.job.state == "paused"
             return frozenset(now | {Where.RUNNING, Where.PAUSED if paused else Where.MOVING})
@@ -107,7 +110,8 @@ class OperationScreen(RunningScreen):
 
     def on_chain_diagram_cursor_moved(self, message: ChainDiagram.CursorMoved) -> None:
         """Move the end that is being chosen to the image under the cursor."""
-        if Where.CHOOSING not in self.where() or message.image == self.choice.image:
+        late = self.diagram is None or message.image != self.diagram.cursor
+        if late or Where.CHOOSING not in self.where() or message.image == self.choice.image:
             return
         self._say(self.choice.move(message.image))
 
@@ -254,15 +258,14 @@ class OperationScreen(RunningScreen):
 
     def action_run(self) -> None:
         """Run the plan, after the questions that its hazards ask."""
-        plan = self.plan
-        if plan is None:
-            return
-        blocking = [h for h in plan.hazards if h.severity is Severity.BLOCK]
-        if blocking:
-            rows = [describe.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in blocking]
-            self.app.push_screen(Question("This cannot run", rows, [Answer("ok", "Back")]))
-        else:
-            self._ask(plan, frozenset())
+        if self.plan is not None:
+            self._ask(self.plan, frozenset())
+
+    def action_explain(self) -> None:
+        """Say why the plan cannot be run."""
+        hazards = [h for h in self.plan.hazards if h.severity is Severity.BLOCK] if self.plan is not None else []
+        rows = [describe.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in hazards]
+        self.app.push_screen(Question("This cannot run", rows, [Answer("ok", "Back")]))
 
     def _ask(self, plan: Plan, forced: frozenset[str]) -> None:
         """Have every hazard confirmed by its code, one after the other, then run."""
@@ -291,6 +294,10 @@ class OperationScreen(RunningScreen):
         super().start(plan, forced)
         if self.job_run is not None:
             self.query_one("#plan", RowsPanel).show(self._plan_rows())
+
+    def action_finish(self) -> None:
+        """Back to the forest, when the job is over."""
+        self.action_leave()
 
     def action_leave(self) -> None:
         """Back to the forest."""

@@ -164,7 +164,8 @@ class ClusterMap(Widget, can_focus=True):
         style = self._styles.get((upper, lower))
         if style is None:
             style = self._styles[upper, lower] = self._make_style(upper, lower)
-        return Segment((self._glyph(upper) if self.glyphs else _HALF) * length, style)
+        half = _HALF if upper != lower else " "
+        return Segment((self._glyph(upper) if self.glyphs else half) * length, style)
 
     def _make_style(self, upper: int, lower: int) -> Style:
         from backchain_tui.mapview import CURSOR_LOOK
