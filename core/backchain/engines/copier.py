@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,34 @@ if TYPE_CHECKING:
 
     from backchain.jobs import Job
     from backchain.transfer import Transfer, Window
+
+
+@dataclass(slots=True)
+class _CopyRun:
+    """A stretch that is copied in one go: adjacent in its source and in the target. Offsets and lengths are bytes.
+
+    Attributes:
+        host: Offset in the source's file, or the compressed L2 entry.
+        to: Offset in the target's file.
+        cell: Number of the first cell.
+        goes_on: The next run begins in the cell in which this one ends.
+    """
+
+    guest: int
+    layer: int
+    host: int
+    to: int
+    length: int
+    cell: int
+    zero: bool
+    compressed: bool
+    goes_on: bool
+
+    def advance(self, part: int, cells: int) -> None:
+        """Move past `part` bytes and the `cells` that end in them."""
+        self.guest, self.to, self.length = self.guest + part, self.to + part, self.length - part
+        self.host += 0 if self.compressed else part
+        self.cell += cells
 
 
 class Copier:
@@ -62,10 +91,15 @@ class Copier:
         first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))[: len(pieces.guest)]
         lengths = np.add.reduceat(pieces.length, first) if len(first) else pieces.length
         columns = (pieces.guest, pieces.layer, pieces.zero, pieces.compressed, pieces.host, target, cell)
-        rows = zip(*(column[first].tolist() for column in columns), lengths.tolist(), strict=True)
-        for guest, layer, zero, compressed, host, to, number, length in rows:
+        last = np.searchsorted(window.cells, (pieces.guest[first] + lengths - 1) // cell_size - window.first)
+        shared = np.append(cell[first[1:]] == last[:-1] + self._first_cell, np.array([False]))[: len(first)]
+        rows = zip(
+            *(column[first].tolist() for column in columns), lengths.tolist(), shared.tolist(), strict=True
+        )  # fmt: skip
+        for guest, layer, zero, compressed, host, to, number, length, goes_on in rows:
             self._pass_zero_cells(number)
-            self._copy_run(guest, layer, host, to, length, number, zero=zero, compressed=compressed)
+            run = _CopyRun(guest, layer, host, to, length, number, zero, compressed, goes_on)
+            self._copy_run(run)
         self._pass_zero_cells(self._first_cell + len(window.cells))
 
     def finish_window(self, window: Window) -> None:
@@ -80,45 +114,36 @@ class Copier:
             self._admitted = start + granted
             self._mark_done(start, granted)
 
-    def _copy_run(
-        self, guest: int, layer: int, host: int, to: int, length: int, cell: int, *, zero: bool, compressed: bool
-    ) -> None:
-        """Copy one run, in pieces of as many cells as the job allows."""
-        cell_size = self._transfer.cell_size
-        while length > 0:
-            inside = guest % cell_size
-            if cell >= self._admitted:
-                wanted = max(1, -(-min(length + inside, max(COPY_CHUNK, cell_size)) // cell_size))
-                self._admitted = cell + self._job.admit(wanted, cell_size)
-            part = min(length, (self._admitted - cell) * cell_size - inside)
+    def _copy_run(self, run: _CopyRun) -> None:
+        """Copy one run, in parts of as many cells as the job allows."""
+        cell_size, sources = self._transfer.cell_size, self._transfer.sources
+        while run.length > 0:
+            inside = run.guest % cell_size
+            if run.cell >= self._admitted:
+                wanted = max(1, -(-min(run.length + inside, max(COPY_CHUNK, cell_size)) // cell_size))
+                self._admitted = run.cell + self._job.admit(wanted, cell_size)
+            part = min(run.length, (self._admitted - run.cell) * cell_size - inside)
             count = -(-(inside + part) // cell_size)
-            self._job.mark(cell, count, Cell.COPYING)
-            self._write(guest, layer, host, to, part, zero=zero, compressed=compressed)
-            if not zero and self._counts(layer):
-                self._job.add_done(0, layer - self._transfer.sources.start, part)
-            self._mark_done(cell, count)
-            guest, to, length = guest + part, to + part, length - part
-            host += 0 if compressed else part
-            cell += (inside + part) // cell_size
-
-    def _counts(self, layer: int) -> bool:
-        return layer in self._transfer.sources
+            self._job.mark(run.cell, count, Cell.COPYING)
+            self._write(run, part)
+            if not run.zero and run.layer in sources:
+                self._job.add_done(0, run.layer - sources.start, part)
+            unfinished = int(run.goes_on and part == run.length)
+            self._mark_done(run.cell, count - unfinished)
+            run.advance(part, (inside + part) // cell_size)
 
     def _mark_done(self, first: int, count: int) -> None:
-        cells = self._job.cells[first : first + count]
-        fresh = int(np.count_nonzero(cells != Cell.DONE))
         self._job.mark(first, count, Cell.DONE)
-        if fresh:
-            self._job.add_done(fresh, 0, 0)
+        self._job.add_done(count, 0, 0)
 
-    def _write(self, guest: int, layer: int, host: int, to: int, length: int, *, zero: bool, compressed: bool) -> None:
-        if zero:
-            write_zeros(self._target, to, length)
-        elif compressed:
-            data, inside = self._cluster(guest, layer, host)
-            write_all(self._target, memoryview(data)[inside : inside + length], to)
+    def _write(self, run: _CopyRun, length: int) -> None:
+        if run.zero:
+            write_zeros(self._target, run.to, length)
+        elif run.compressed:
+            data, inside = self._cluster(run.guest, run.layer, run.host)
+            write_all(self._target, memoryview(data)[inside : inside + length], run.to)
         else:
-            copy_range(self._transfer.layers[layer].descriptor, self._target, host, to, length)
+            copy_range(self._transfer.layers[run.layer].descriptor, self._target, run.host, run.to, length)
 
     def _cluster(self, guest: int, layer: int, entry: int) -> tuple[bytes, int]:
         """Give a decompressed cluster and the place of `guest` in it; the last one is kept."""
