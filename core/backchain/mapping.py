@@ -70,8 +70,8 @@ def qemu_map(images: Sequence[ImageInfo]) -> Iterator[Extent]:
             if pending is not None:
                 yield pending
             pending = extent
-    if pending is not None:
-        yield pending
+    # An image of no bytes still has one extent, of no length, in qemu-img's answer.
+    yield pending or Extent(0, 0, 0, present=False, zero=False, data=False, compressed=False, offset=None, path=None)
 
 
 def _extents(runs: Runs, images: Sequence[ImageInfo]) -> Iterator[Extent]:

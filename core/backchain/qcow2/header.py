@@ -229,6 +229,12 @@ def _parse_extensions(data: bytes, offset: int, name_offset: int) -> Iterator[Ex
 
 def _check(header: Header, file_size: int) -> None:
     """Check what the header says against itself, QEMU's limits and the length of the file."""
+    _check_features(header)
+    _check_tables(header, file_size)
+
+
+def _check_features(header: Header) -> None:
+    """Check feature bits, widths and the fields that they go with."""
     unknown = header.incompatible_features & ~fmt.INCOMPAT_KNOWN
     if unknown:
         raise UnsupportedImageError(f"unknown incompatible feature bits {unknown:#x}")
@@ -238,6 +244,18 @@ def _check(header: Header, file_size: int) -> None:
         raise MalformedImageError("extended L2 entries need clusters of at least 16 KiB")
     if header.compression_type > fmt.COMPRESSION_ZSTD:
         raise UnsupportedImageError(f"compression type {header.compression_type} is not known")
+    if bool(header.compression_type) != bool(header.incompatible_features & fmt.INCOMPAT_COMPRESSION):
+        raise MalformedImageError("the compression type and its incompatible feature bit contradict each other")
+    if header.autoclear_features & fmt.AUTOCLEAR_DATA_FILE_RAW and not (
+        header.incompatible_features & fmt.INCOMPAT_DATA_FILE
+    ):
+        raise MalformedImageError("the image says that its external data file is raw, and has none")
+
+
+def _check_tables(header: Header, file_size: int) -> None:
+    """Check sizes and places of the tables."""
+    if not header.refcount_table_clusters:
+        raise MalformedImageError("the image has no refcount table")
     if header.size >= 1 << 62:
         raise MalformedImageError(f"a virtual size of {header.size} bytes is not legal")
     if header.l1_size * 8 > fmt.MAX_L1_BYTES or header.l1_entries_needed() > header.l1_size:
