@@ -71,14 +71,38 @@ async def test_commit_of_the_figure_end_to_end(tmp_path: Path) -> None:
         assert "Snap-1, Snap-2 and Snap-3 are invalid now; nothing needs them." in text_of(app, "#job")
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, BrowseScreen))
-        await until(
-            pilot, lambda: any(i.state is ImageState.INVALID for i in (picture(app).graph or {}).images.values())
-        )  # type: ignore[union-attr]
+        await until(pilot, lambda: marked(app) == {"Snap-1", "Snap-2", "Snap-3"})
+        await put_cursor(app, pilot, "Snap-4")
+        await pilot.press("c")
+        screen = await planned(app, pilot)
+        assert screen.plan is not None
+        assert screen.plan.stopping() == (), "what was left invalid blocks nothing"
     assert qemu.info(paths["Snap-4"])["backing-filename"] == "RootBase.qcow2"
     assert qemu.view(paths["Snap-4"]) == view
     assert qemu.view(paths["RootBase"]) == committed
     for name in ("RootBase", "Snap-4"):
         assert qemu.check(paths[name]).clean
+
+
+async def test_an_invalid_image_that_is_written_anew_is_valid_again(tmp_path: Path) -> None:
+    paths = figure(tmp_path)
+    async with running(tmp_path) as (app, pilot):
+        await pilot.press("c")
+        await planned(app, pilot)
+        await pilot.press("enter", "enter")
+        await finish(app, pilot)
+        await pilot.press("escape")
+        await until(pilot, lambda: "Snap-1" in marked(app))
+        qemu.io(paths["Snap-1"], "write -P 7 0 64k")
+        await pilot.press("f5")
+        await until(pilot, lambda: "Snap-1" not in marked(app))
+        assert "Snap-2" in marked(app)
+
+
+def marked(app: BackchainApp) -> set[str]:
+    """Give the names of the images that are shown as invalid."""
+    graph = picture(app).graph
+    return {i.label for i in graph.images.values() if i.state is ImageState.INVALID} if graph is not None else set()
 
 
 async def test_pull_of_the_figure_end_to_end(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def plan_sentences(plan: Plan) -> list[str]:
     sources = labels(graph, plan.sources)
     direction = "down" if isinstance(plan.operation, Commit) else "up"
     first = f"Copies {what} of {sources} {direction} into {target}." if plan.clusters else (
-        f"Copies nothing: {sources} hold no data that {target} lacks."
+        f"Copies nothing: no data that {target} lacks in {sources}."
     )  # fmt: skip
     sentences = [first]
     for relink in plan.relinked:
