@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 _SLOW_EXAMPLES = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
 
-settings.register_profile("dev", max_examples=25, deadline=None, suppress_health_check=_SLOW_EXAMPLES)
-settings.register_profile(
-    "ci", max_examples=60, deadline=None, derandomize=True, suppress_health_check=_SLOW_EXAMPLES, print_blob=True
-)
-settings.register_profile(
-    "hunt", max_examples=1500, deadline=None, suppress_health_check=_SLOW_EXAMPLES, print_blob=True, database=None
-)
+_PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)  # explaining takes minutes of real images
+
+settings.register_profile("base", deadline=None, suppress_health_check=_SLOW_EXAMPLES, phases=_PHASES, print_blob=True)
+settings.register_profile("dev", settings.get_profile("base"), max_examples=25)
+settings.register_profile("ci", settings.get_profile("base"), max_examples=60, derandomize=True)
+settings.register_profile("hunt", settings.get_profile("base"), max_examples=1500, database=None)
 settings.load_profile(os.environ.get("BACKCHAIN_PROFILE", "dev"))

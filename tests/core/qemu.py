@@ -86,7 +86,9 @@ def io(path: Path, *commands: str) -> str:
 
 def map_json(path: Path) -> list[dict[str, Any]]:
     """Give what ``qemu-img map --output=json`` says of the image's chain."""
-    extents: list[dict[str, Any]] = json.loads(run("qemu-img", "map", "--output=json", "-f", format_of(path), path))
+    extents: list[dict[str, Any]] = json.loads(
+        run("qemu-img", "map", "-U", "--output=json", "-f", format_of(path), path)
+    )
     return extents
 
 
@@ -108,11 +110,11 @@ def check(path: Path) -> Check:
     """Check one image; a raw one is always clean."""
     if format_of(path) == "raw":
         return Check(0, 0, 0, "raw")
-    done = attempt("qemu-img", "check", "-f", "qcow2", "--output=json", path)
+    done = attempt("qemu-img", "check", "-U", "-f", "qcow2", "--output=json", path)
     if done.returncode not in (0, 2, 3):
         raise QemuError(f"qemu-img check {path.name}: {done.returncode}: {done.stderr.strip()}")
     counts = json.loads(done.stdout)
-    text = "" if done.returncode == 0 else attempt("qemu-img", "check", "-f", "qcow2", path).stderr
+    text = "" if done.returncode == 0 else attempt("qemu-img", "check", "-U", "-f", "qcow2", path).stderr
     errors = counts.get("corruptions", 0) + counts.get("check-errors", 0)
     return Check(done.returncode, errors, counts.get("leaks", 0), text)
 
@@ -121,7 +123,7 @@ def view(path: Path) -> bytes:
     """Give what a guest reads through the image, as many bytes as its virtual size."""
     with tempfile.TemporaryDirectory(prefix="view-", dir=scratch()) as folder:
         raw = Path(folder) / "view.raw"
-        run("qemu-img", "convert", "-f", format_of(path), "-O", "raw", path, raw)
+        run("qemu-img", "convert", "-U", "-f", format_of(path), "-O", "raw", path, raw)
         return raw.read_bytes()
 
 
@@ -129,13 +131,13 @@ def view_of_snapshot(path: Path, name: str) -> bytes:
     """Give what an internal snapshot of the image holds."""
     with tempfile.TemporaryDirectory(prefix="view-", dir=scratch()) as folder:
         raw = Path(folder) / "view.raw"
-        run("qemu-img", "convert", "-f", "qcow2", "-l", f"snapshot.name={name}", "-O", "raw", path, raw)
+        run("qemu-img", "convert", "-U", "-f", "qcow2", "-l", f"snapshot.name={name}", "-O", "raw", path, raw)
         return raw.read_bytes()
 
 
 def compare(one: Path, other: Path) -> bool:
     """Say whether a guest reads the same through both images."""
-    done = attempt("qemu-img", "compare", "-f", format_of(one), "-F", format_of(other), one, other)
+    done = attempt("qemu-img", "compare", "-U", "-f", format_of(one), "-F", format_of(other), one, other)
     if done.returncode > 1:
         raise QemuError(done.stderr.strip())
     return done.returncode == 0
@@ -143,7 +145,7 @@ def compare(one: Path, other: Path) -> bool:
 
 def info(path: Path) -> dict[str, Any]:
     """Give ``qemu-img info`` of one image."""
-    answer: dict[str, Any] = json.loads(run("qemu-img", "info", "--output=json", "-f", format_of(path), path))
+    answer: dict[str, Any] = json.loads(run("qemu-img", "info", "-U", "--output=json", "-f", format_of(path), path))
     return answer
 
 
@@ -154,7 +156,7 @@ def backing_chain(path: Path) -> list[dict[str, Any]]:
         QemuError: The chain is broken.
     """
     answer: list[dict[str, Any]] = json.loads(
-        run("qemu-img", "info", "--backing-chain", "--output=json", "-f", format_of(path), path)
+        run("qemu-img", "info", "-U", "--backing-chain", "--output=json", "-f", format_of(path), path)
     )
     return answer
 

@@ -10,6 +10,9 @@ MAX_SECTORS = 8192
 """Largest disk: 4 MiB."""
 KINDS = ("data", "zero", "unmap", "discard", "compressed")
 
+WINDOWS = st.sampled_from((256 * 1024, 256 * 1024, 512, 64, 16))
+"""Bytes of L2 tables that are read at once: what the program uses, and much less."""
+
 
 @st.composite
 def writes(draw: st.DrawFn, sectors: int, grain: int, kinds: tuple[str, ...] = KINDS) -> Write:
@@ -127,13 +130,10 @@ def operations(draw: st.DrawFn, spec: Forest) -> tuple[str, int, int | None, boo
 
     The images are indices of the spec's layers; a pull's base may be None.
     """
-    overlays = [i for i, layer in enumerate(spec.layers) if layer.parent is not None]
-    top = draw(st.sampled_from(overlays))
-    below: list[int] = []
-    parent = spec.layers[top].parent
-    while parent is not None:
-        below.append(parent)
-        parent = spec.layers[parent].parent
+    below: dict[int, list[int]] = {}
+    for index, layer in enumerate(spec.layers):
+        below[index] = [] if layer.parent is None else [layer.parent, *below[layer.parent]]
+    top = draw(st.sampled_from([i for i in below if below[i]]))
     if draw(st.booleans()):
-        return "commit", top, draw(st.sampled_from(below)), draw(st.integers(0, 3)) == 3
-    return "pull", top, draw(st.sampled_from([*below, None])), False
+        return "commit", top, draw(st.sampled_from(below[top])), draw(st.integers(0, 3)) == 3
+    return "pull", top, draw(st.sampled_from([*below[top][1:], None])), False

@@ -7,17 +7,17 @@ import random
 from typing import TYPE_CHECKING
 
 import pytest
-from backchain.engines.builtin import BuiltinEngine
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
+from backchain.engines.builtin import BuiltinEngine
 from backchain.jobs import Job
 
 from . import chains, crashes, qemu
-from .strategies import forests, operations
+from .strategies import WINDOWS, forests, operations
 from .test_engine_oracle import trial_of
 from .test_job import CHAIN, OPERATIONS
-from .trial import Trial, assert_same_view
+from .trial import FORCED, Trial, assert_same_view, windows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ def assert_survived(found: Trial, folder: Path) -> None:
 
 def run(found: Trial) -> None:
     """Run the plan with no hand on it."""
-    BuiltinEngine().run(found.plan, Job(found.plan))
+    BuiltinEngine().run(found.plan, Job(found.plan), FORCED)
 
 
 def at_home(built: Built, folder: Path) -> None:
@@ -85,7 +85,7 @@ def assert_runs_again(found: Trial, name: str) -> None:
         return
     second = OPERATIONS[name](found.built)
     assert not second.plan.stopping(), second.plan.hazards
-    BuiltinEngine().run(second.plan, Job(second.plan))
+    BuiltinEngine().run(second.plan, Job(second.plan), FORCED)
     for path in second.surviving:
         assert_same_view(path, found.before.views[path], qemu.view(path))
     second.assert_sound(leaks_allowed=True)
@@ -97,7 +97,7 @@ def test_killed_anywhere(folders: Folders, data: st.DataObject) -> None:
     spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=1))
     drawn = data.draw(operations(spec))
     call = data.draw(st.integers(0, 60), label="killed before call")
-    with folders.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), folders.fresh() as folder:
         built = chains.build(spec, folder / "images")
         assume(built.usable)
         found = trial_of(built, drawn)
@@ -116,7 +116,7 @@ def test_power_is_cut_anywhere(folders: Folders, data: st.DataObject) -> None:
     spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=1))
     drawn = data.draw(operations(spec))
     seed = data.draw(st.integers(0, 1 << 30), label="seed of what is lost")
-    with folders.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), folders.fresh() as folder:
         built = chains.build(spec, folder / "images")
         assume(built.usable)
         found = trial_of(built, drawn)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from backchain.engines.builtin import BuiltinEngine
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
+from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import BackchainError, JobCancelledError
 from backchain.jobs import Cell, Job, JobState
 
 from . import chains, qemu
 from .chains import Forest, Layer, Write
 from .scripted import ScriptedJob
-from .strategies import forests, operations
+from .strategies import WINDOWS, forests, operations
 from .test_engine_oracle import trial_of
-from .trial import Trial, graph_of, links
+from .trial import FORCED, Trial, graph_of, links, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ class Runner:
 
     def _run(self) -> None:
         try:
-            BuiltinEngine().run(self._trial.plan, self.job)
+            BuiltinEngine().run(self._trial.plan, self.job, FORCED)
         except BackchainError as error:
             self.error = error
 
@@ -185,10 +185,10 @@ def test_ends_are_counted(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> 
     original = Job.end
     monkeypatch.setattr(Job, "end", lambda self, error=None: (ends.append(error), original(self, error))[1])
     with trial(folders, "pull") as found:
-        BuiltinEngine().run(found.plan, Job(found.plan))
+        BuiltinEngine().run(found.plan, Job(found.plan), FORCED)
     assert ends == [None]
     with trial(folders, "pull") as found, pytest.raises(JobCancelledError):
-        BuiltinEngine().run(found.plan, ScriptedJob(found.plan, at=2))
+        BuiltinEngine().run(found.plan, ScriptedJob(found.plan, at=2), FORCED)
     assert len(ends) == 2
     assert isinstance(ends[1], JobCancelledError)
 
@@ -198,7 +198,7 @@ def test_cancelled_before_it_started(folders: Folders) -> None:
         job = Job(found.plan)
         job.cancel()
         with pytest.raises(JobCancelledError):
-            BuiltinEngine().run(found.plan, job)
+            BuiltinEngine().run(found.plan, job, FORCED)
         assert_cancelled(found, job)
         for path in found.built.paths:
             assert qemu.digest(path) == found.before.digests[path]
@@ -209,7 +209,7 @@ def test_cancel_at_any_cluster(folders: Folders, data: st.DataObject) -> None:
     """Wherever a job is cancelled, every view and link is as before, and no cluster is leaked."""
     spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=1))
     drawn = data.draw(operations(spec))
-    with folders.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), folders.fresh() as folder:
         built = chains.build(spec, folder / "images")
         assume(built.usable)
         found = trial_of(built, drawn)
@@ -218,7 +218,7 @@ def test_cancel_at_any_cluster(folders: Folders, data: st.DataObject) -> None:
         at = data.draw(st.integers(0, found.plan.clusters - 1), label="cancelled at")
         job = ScriptedJob(found.plan, at=at, grant=data.draw(st.sampled_from((1, 3, 1 << 20)), label="grant"))
         with pytest.raises(JobCancelledError):
-            BuiltinEngine().run(found.plan, job)
+            BuiltinEngine().run(found.plan, job, FORCED)
         event(f"{drawn[0]} cancelled at {at.bit_length()} bits of clusters")
         assert_cancelled(found, job)
         again(found, drawn, folder)

@@ -12,7 +12,8 @@ from backchain.mapping import qemu_map
 
 from . import chains, qemu
 from .chains import Forest, Layer, Write
-from .strategies import forests
+from .strategies import WINDOWS, forests
+from .trial import windows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,9 +67,9 @@ def test_random_chains_of_many_tables(folders: Folders, spec: Forest) -> None:
         assert_maps_agree(chains.build(spec, folder / "images"))
 
 
-@given(spec=forests())
-def test_random_chains(folders: Folders, spec: Forest) -> None:
-    with folders.fresh() as folder:
+@given(spec=forests(), window=WINDOWS)
+def test_random_chains(folders: Folders, spec: Forest, window: int) -> None:
+    with windows_of(window), folders.fresh() as folder:
         built = chains.build(spec, folder / "images")
         event(f"layers: {len(spec.layers)}")
         event(f"extents: {min(len(qemu.map_json(built.top)), 30)}")
