@@ -252,6 +252,19 @@ async def test_cancel_leaves_the_chain_as_it_reads(tmp_path: Path) -> None:
     assert qemu.check(paths["RootBase"]).clean
 
 
+async def test_the_keys_of_a_job_fit_on_a_small_terminal(tmp_path: Path) -> None:
+    figure(tmp_path)
+    async with running(tmp_path, lab=True, size=(80, 24)) as (app, pilot):
+        screen = await start_slowly(app, pilot)
+        await pilot.pause()
+        assert app.screen.query_one("KeyBar").region.bottom == 24
+        assert "Resume" in text_of(app, "KeyBar")
+        assert "cluster 0" in text_of(app, "#map")
+        assert not screen.show_vertical_scrollbar
+        await pilot.press("x")
+        await finish(app, pilot)
+
+
 @pytest.mark.parametrize("key", ["q", "ctrl+q", "ctrl+c"])
 async def test_leaving_during_a_job_asks_first(tmp_path: Path, key: str) -> None:
     paths = figure(tmp_path)

@@ -192,13 +192,13 @@ class OperationScreen(RunningScreen):
         assert self.graph is not None
         choice, graph = self.choice, self.graph
         verb = "commit" if choice.kind is Commit else "pull"
-        base = graph[choice.base].label if choice.base is not None else "no base"
+        base = f"base {graph[choice.base].label}" if choice.base is not None else "no base"
         if self.plan is not None:
             self.entitle(describe.title(self.plan))
         choosing = "base" if choice.end is End.BASE else ("top" if choice.kind is Commit else "image")
         top_word = "top" if choice.kind is Commit else "image"
         self.query_one(TitleBar).tell(
-            f"{verb}  ·  {top_word} {graph[choice.top].label}, base {base}  ·  choosing the {choosing}"
+            f"{verb}  ·  {top_word} {graph[choice.top].label}, {base}  ·  choosing the {choosing}"
         )
         if self.diagram is not None:
             self.diagram.mark_range(choice.base, choice.top, ("base", top_word))

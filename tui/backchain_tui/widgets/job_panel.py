@@ -60,31 +60,41 @@ class JobPanel(Widget):
 
     def render_line(self, y: int) -> Strip:
         """Draw one of the two lines."""
-        style = self.get_component_rich_style
+        note = self.get_component_rich_style("job-panel--note")
         width = self.size.width
-        if y == 1 or self._progress is None:
-            tone = style(f"job-panel--{self._end or 'note'}")
-            text = f" {self._note}" if y == 1 else ""
-            if self._ascii:
-                text = fmt.ascii_text(text)
-            return Strip([Segment(text[:width], tone)]).adjust_cell_length(width, style("job-panel--note"))
-        dot = ("*" if self._ascii else "●") if self._progress.state != "paused" else "="
-        name = f" {dot} {self._verb}  "
-        bar_width = max(_BAR_LEAST, int(width * _BAR_SHARE))
+        if self._progress is None:
+            return Strip([Segment(" " * width, note)], width)
+        name, bar_width, shown, rest = self._fit(self._progress, width)
+        if y == 1:
+            text = " " + " · ".join(filter(None, [self._note, *rest]))
+            text = fmt.ascii_text(text) if self._ascii else text
+            tone = self.get_component_rich_style(f"job-panel--{self._end}") if self._end else note
+            return Strip([Segment(text[:width], tone)]).adjust_cell_length(width, note)
+        style = self.get_component_rich_style
         done = int(bar_width * self._progress.fraction)
-        full, rest = ("#", "-") if self._ascii else ("━", "─")
+        full, empty = ("#", "-") if self._ascii else ("━", "─")
         segments = [
             Segment(name, style("job-panel--name")),
-            Segment(full * done, style("job-panel--done")),
-            Segment(rest * (bar_width - done), style("job-panel--track")),
+            Segment(full * done, style(f"job-panel--{'good' if self._end == 'good' else 'done'}")),
+            Segment(empty * (bar_width - done), style("job-panel--track")),
+            Segment("".join(f"  {number}" for number in shown), style("job-panel--number")),
         ]
+        return Strip(segments).adjust_cell_length(width, note)
+
+    def _fit(self, progress: JobProgress, width: int) -> tuple[str, int, list[str], list[str]]:
+        """Divide the first line: name, columns of the bar, numbers that fit, and those left for the second line."""
+        dot = ("*" if self._ascii else "●") if progress.state != "paused" else "="
+        name = f" {dot} {self._verb}  "
+        bar_width = max(_BAR_LEAST, int(width * _BAR_SHARE))
         room = width - len(name) - bar_width
-        for number in self._numbers(self._progress):
-            if len(number) + 2 > room:
-                break
-            segments.append(Segment(f"  {number}", style("job-panel--number")))
+        numbers = self._numbers(progress)
+        shown: list[str] = []
+        for number in numbers:
             room -= len(number) + 2
-        return Strip(segments).adjust_cell_length(width, style("job-panel--note"))
+            if room < 0:
+                break
+            shown.append(number)
+        return name, bar_width, shown, [] if self._end else numbers[len(shown) :]
 
     def _numbers(self, progress: JobProgress) -> list[str]:
         numbers = [
