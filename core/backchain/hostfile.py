@@ -61,7 +61,7 @@ def copy_range(source: int, target: int, source_offset: int, target_offset: int,
             write_zeros(target, target_offset, rest)
             break
         source_offset, target_offset, rest = source_offset + copied, target_offset + copied, rest - copied
-    os.posix_fadvise(target, begin, length, os.POSIX_FADV_DONTNEED)
+    # os.posix_fadvise(target, begin, length, os.POSIX_FADV_DONTNEED)
 
 
 def punch_hole(descriptor: int, offset: int, length: int) -> None:

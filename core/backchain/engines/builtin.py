@@ -1,7 +1,7 @@
 """The builtin engine: runs a plan with backchain's own qcow2 code, and no QEMU on the machine.
 
-A window of the guest's disk is a batch: its data is copied in the kernel, then its metadata is made valid (the order
-is `backchain.qcow2.writer`'s). Cancelled or failed between two batches the chain reads the same: a commit's target is
+Windows of the guest's disk make up a batch: their data is copied in the kernel, then their metadata is made valid
+(the order is `backchain.qcow2.writer`'s). Cancelled or failed between two batches the chain reads the same: a commit's target is
 covered by the layers above it, a pull's target holds the same data that its backing file gave.
 """
 
@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from backchain.jobs import Job
     from backchain.plan import Plan, Relink
     from backchain.transfer import Transfer
+
+_BATCH_BYTES = 512 * 1024 * 1024
+"""Guest data that is copied between two flushes, at least; a flush costs as much as some megabytes of copying."""
+_BATCH_TABLES = 256
+"""Changed L2 tables that are kept in memory at most: 16 MiB with 64 KiB clusters."""
 
 
 class BuiltinEngine:
@@ -161,15 +166,20 @@ class _Run:
         job, plan = self._job, self._plan
         descriptor = self._descriptors[plan.target]
         copier = Copier(transfer, descriptor, job)
+        pending = 0
         try:
             for window in transfer.windows():
                 job.enter(Phase.COPYING)
                 hosts = target.place(window.first, window.tables) if target and window.tables else None
                 copier.copy(window, hosts)
-                job.enter(Phase.FLUSHING)
-                if target is not None:
+                pending += int(window.pieces.length.sum())
+                if target is not None and (pending >= _BATCH_BYTES or target.pending_tables >= _BATCH_TABLES):
+                    job.enter(Phase.FLUSHING)
                     target.commit_batch()
-                copier.finish_window(window)
+                    pending = 0
+            job.enter(Phase.FLUSHING)
+            if target is not None:
+                target.commit_batch()
             if target is not None:
                 target.finish()
             else:

@@ -100,11 +100,8 @@ class Copier:
             self._pass_zero_cells(number)
             run = _CopyRun(guest, layer, host, to, length, number, zero, compressed, goes_on)
             self._copy_run(run)
-        self._pass_zero_cells(self._first_cell + len(window.cells))
-
-    def finish_window(self, window: Window) -> None:
-        """Mark what is done once the window's metadata is valid."""
         self._first_cell += len(window.cells)
+        self._pass_zero_cells(self._first_cell)
 
     def _pass_zero_cells(self, until: int) -> None:
         """Take the cells before number `until` that need no data through the job, as they become zeros by a flag."""

@@ -107,6 +107,10 @@ class Qcow2Writer:
         if change.bitmaps is not None:
             words[1::width] = change.bitmaps[low:high]
         start = (first + low - index * header.l2_entries) * width
+        pending = next((t for t in self._tables if t.fresh and t.l1_index == index), None)
+        if pending is not None:  # a table that spans several windows of one batch
+            pending.words[start : start + len(words)] = words
+            return
         entry = int(self.file.l1[index])
         offset = entry & fmt.OFFSET_MASK
         if offset and entry & fmt.OFLAG_COPIED:
@@ -119,6 +123,11 @@ class Qcow2Writer:
         table[start : start + len(words)] = words
         place = int(self.allocator.allocate(1)[0]) * header.cluster_size
         self._tables.append(_TableWrite(index, place, 0, table, fresh=True))
+
+    @property
+    def pending_tables(self) -> int:
+        """Number of changes of L2 tables that wait for `commit_batch`."""
+        return len(self._tables)
 
     def commit_batch(self) -> None:
         """Make the batch valid on disk, in the order that the module's docstring sets out.
