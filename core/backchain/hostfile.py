@@ -1,6 +1,6 @@
 """Plain file operations that Python's os module lacks or leaves bare: whole writes, copies inside the kernel, holes.
 
-Source: copy_file_range(2), fallocate(2), posix_fadvise(2).
+Source: copy_file_range(2), fallocate(2).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def write_zeros(descriptor: int, offset: int, length: int) -> None:
 def copy_range(source: int, target: int, source_offset: int, target_offset: int, length: int) -> None:
     """Copy bytes between files inside the kernel, sharing extents where the file system can.
 
-    What lies past the end of the source reads as zeros. Writeback of the copied range starts at once.
+    What lies past the end of the source reads as zeros.
 
     Raises:
         OSError: Reading or writing failed.
     """
-    begin, rest = target_offset, length
+    rest = length
     while rest > 0:
         part = min(rest, COPY_CHUNK)
         try:
@@ -61,7 +61,6 @@ def copy_range(source: int, target: int, source_offset: int, target_offset: int,
             write_zeros(target, target_offset, rest)
             break
         source_offset, target_offset, rest = source_offset + copied, target_offset + copied, rest - copied
-    # os.posix_fadvise(target, begin, length, os.POSIX_FADV_DONTNEED)
 
 
 def punch_hole(descriptor: int, offset: int, length: int) -> None:

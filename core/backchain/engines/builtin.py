@@ -1,8 +1,8 @@
 """The builtin engine: runs a plan with backchain's own qcow2 code, and no QEMU on the machine.
 
 Windows of the guest's disk make up a batch: their data is copied in the kernel, then their metadata is made valid
-(the order is `backchain.qcow2.writer`'s). Cancelled or failed between two batches the chain reads the same: a commit's target is
-covered by the layers above it, a pull's target holds the same data that its backing file gave.
+(the order is `backchain.qcow2.writer`'s). Cancelled or failed between two batches the chain reads the same: a commit's
+target is covered by the layers above it, a pull's target holds the same data that its backing file gave.
 """
 
 from __future__ import annotations
