@@ -210,6 +210,7 @@ class _Growth:
         self._sparse = self._status.st_blocks * 512 < self._size
         self._filled = 0
         self._writes = 0
+        self._any = False
         self._tables: set[int] = set()
         self._allocator: Allocator | None = None
         header = transfer.target_header
@@ -221,6 +222,7 @@ class _Growth:
 
     def add(self, window: Window) -> None:
         """Count one window."""
+        self._any = True
         change, header = window.tables, self._transfer.target_header
         pieces = window.pieces
         if change is None or header is None or self._allocator is None:
@@ -246,11 +248,11 @@ class _Growth:
         metadata = _PAGE * (2 + self._writes // 300)
         if self._allocator is None or header is None:
             longer = max(0, transfer.size - self._size) if transfer.target > 0 else 0
-            space = self._filled + (metadata if self._filled else 0)
+            space = self._filled + (metadata if self._any else 0)
             return max(longer, space), space
         space = self._allocator.allocated * header.cluster_size + self._filled
         longer = max(0, self._allocator.end * header.cluster_size - self._size)
-        space += metadata if space else 0
+        space += metadata if self._any else 0
         return max(space, longer), space
 
     def _fill(self, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
