@@ -1,0 +1,481 @@
+"""The command line as a user meets it: in a process of its own, by exit status, standard output and standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backchain.lab import make_lab
+from backchain_tui.commands.options import parse_size
+from tests.core import qemu
+from tests.core.images import chain_of, overlay
+
+TIMEOUT = 60
+
+
+def backchain(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "backchain_tui", *map(str, arguments)],
+        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=TIMEOUT,
+        stdin=subprocess.DEVNULL, check=False, errors="surrogateescape",
+    )  # fmt: skip
+
+
+def error_of(done: subprocess.CompletedProcess[str], status: int) -> str:
+    """Give the one line on standard error that belongs to an exit status."""
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith("backchain: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("backchain: ").rstrip("\n")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    make_lab(folder)
+    return folder
+
+
+# --- what is loaded ---------------------------------------------------------------------------------------------------
+
+HEAVY = ("textual", "networkx", "numpy", "humanize", "rich")
+
+
+def loaded_by(*arguments: str | Path) -> set[str]:
+    """Give which heavy packages a command loads."""
+    code = (
+        "import sys; from backchain_tui.cli import run; status = run(sys.argv[1:]);"
+        f"print(status, *[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=TIMEOUT, check=True
+    )
+    status, *modules = done.stderr.splitlines()[-1].split()
+    assert status == "0", done.stderr
+    return set(modules)
+
+
+def test_each_command_loads_only_what_it_needs(tmp_path: Path) -> None:
+    top = chain_of(tmp_path, "base", "top")[-1]
+    assert loaded_by("--version") == set()
+    assert loaded_by("--help") == set()
+    assert loaded_by("commit", "--help") == set()
+    assert loaded_by("graph", top) == {"networkx", "humanize"}
+    assert loaded_by("graph", "--json", top) == {"networkx"}
+    assert loaded_by("map", top) == {"numpy"}
+    assert loaded_by("demo", "--no-ui", "--folder", tmp_path / "lab") == set()
+    assert not {"textual", "rich"} & loaded_by("commit", "-n", top)
+
+
+# --- help, version, usage ---------------------------------------------------------------------------------------------
+
+
+def test_help_and_version() -> None:
+    done = backchain("--version")
+    assert (done.returncode, done.stdout) == (0, "backchain 0.1.0\n")
+    text = backchain("--help").stdout
+    for command in ("[PATH ...]", "demo", "graph PATH", "map [--output human|json] IMAGE", "commit [-b BASE] [-d] TOP"):
+        assert f"backchain {command}" in text
+    assert backchain(".", "--help").stdout == text
+    assert "--dry-run" in backchain("commit", "--help").stdout
+
+
+def test_a_path_without_a_terminal_and_a_word_that_is_nothing(tmp_path: Path) -> None:
+    assert "needs a terminal" in error_of(backchain(tmp_path), 2)
+    assert "needs a terminal" in error_of(backchain(cwd=tmp_path), 2)
+    assert "neither a file nor a folder, nor a command" in error_of(backchain("comit", "x"), 4)
+    (tmp_path / "graph").mkdir()
+    assert "needs a terminal" in error_of(backchain("./graph", cwd=tmp_path), 2)
+    assert "PATH" in error_of(backchain("graph", cwd=tmp_path), 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["graph"],
+        ["graph", "--json", "--dot", "."],
+        ["map"],
+        ["map", "--output", "xml", "x"],
+        ["commit"],
+        ["commit", "a", "b"],
+        ["commit", "--rate-limit", "fast", "x"],
+        ["commit", "--rate-limit", "0", "x"],
+        ["commit", "--engine", "warp", "x"],
+        ["pull", "--no-such-option", "x"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(arguments: list[str]) -> None:
+    error_of(backchain(*arguments), 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("10M", 10 << 20), ("1G", 1 << 30), ("4096", 4096), ("1.5k", 1536), ("2t", 2 << 40), ("100b", 100)],
+)
+def test_sizes_are_those_of_qemu_img(text: str, count: int) -> None:
+    assert parse_size(text) == count
+
+
+# --- graph ------------------------------------------------------------------------------------------------------------
+
+
+def test_graph_is_a_tree_as_text(lab: Path) -> None:
+    done = backchain("graph", lab, PYTHONIOENCODING="utf-8")
+    assert done.returncode == 0
+    folder, heading, *rows = done.stdout.splitlines()
+    assert folder == str(lab)
+    assert heading.split() == ["IMAGE", "ROLE", "FORMAT", "VIRTUAL", "ON", "DISK", "CLUSTER"]
+    assert [row.partition(".qcow2")[0] for row in rows] == [
+        "Golden", "├─ Db-1", "│  ↑ Db-2", "└─ Web-1", "RootBase", "↑ Snap-1", "↑ Snap-2", "↑ Snap-3", "↑ Snap-4",
+    ]  # fmt: skip
+    assert [row.partition("active")[2].split()[0] for row in rows if "active" in row] == ["qcow2"] * 3
+
+
+def test_graph_is_drawn_in_ascii_where_there_is_nothing_else(lab: Path) -> None:
+    forced = backchain("graph", "--ascii", lab)
+    encoded = backchain("graph", lab, PYTHONIOENCODING="ascii")
+    assert forced.stdout == encoded.stdout
+    assert forced.stdout.isascii()
+    assert "|  ^ Db-2.qcow2" in forced.stdout
+
+
+def test_graph_of_a_long_chain_is_not_wide(tmp_path: Path) -> None:
+    base = chain_of(tmp_path, "n0")[0]
+    data = base.read_bytes()
+    for n in range(1, 150):
+        (tmp_path / f"n{n}.qcow2").write_bytes(data)
+        qemu.run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", f"n{n - 1}.qcow2", tmp_path / f"n{n}.qcow2")
+    lines = backchain("graph", tmp_path).stdout.splitlines()
+    assert len(lines) == 152
+    assert max(map(len, lines)) < 100
+
+
+def test_graph_json_is_the_contract(tmp_path: Path) -> None:
+    chain_of(tmp_path, "base", "top")
+    done = backchain("graph", "--json", tmp_path)
+    images = {Path(i["path"]).stem: i for i in json.loads(done.stdout)["images"]}
+    base, top = str(tmp_path / "base.qcow2"), str(tmp_path / "top.qcow2")
+    assert images["base"]["overlays"] == [top]
+    assert images["top"] == {
+        "path": top, "format": "qcow2", "virtual_size": 1 << 20, "disk_size": qemu.allocated(tmp_path / "top.qcow2"),
+        "cluster_size": 65536, "backing": base, "overlays": [], "state": "ok",
+    }  # fmt: skip
+    assert done.stderr == ""
+
+
+def test_graph_shows_what_is_broken_and_still_succeeds(tmp_path: Path) -> None:
+    overlay(tmp_path / "top.qcow2", "gone.qcow2", "qcow2")
+    overlay(tmp_path / "self.qcow2", "self.qcow2", "qcow2")
+    overlay(tmp_path / "net.qcow2", "nbd://localhost:10809/x", "raw")
+    done = backchain("graph", tmp_path)
+    assert done.returncode == 0
+    assert "gone.qcow2" in done.stdout
+    assert "the file does not exist" in done.stdout
+    assert "the image is backed by itself" in done.stdout
+    assert "nbd://localhost:10809/x" in done.stdout
+
+
+def test_graph_of_nothing(tmp_path: Path) -> None:
+    assert backchain("graph", tmp_path).stdout == "no disk images found\n"
+    assert "No such file" in error_of(backchain("graph", tmp_path / "nowhere"), 4)
+
+
+def test_names_are_never_markup_nor_terminal_commands(tmp_path: Path) -> None:
+    for number, name in enumerate(['quote"back\\slash\\N&lt;', "\x1b[31mred\n", "b\udcffyte"]):
+        qemu.create(tmp_path / f"{number}{name}", 1 << 20)
+    text, dot = backchain("graph", tmp_path).stdout, backchain("graph", "--dot", tmp_path).stdout
+    assert "\x1b" not in text + dot
+    assert "\\x1b[31mred\\x0a" in text
+    assert "b\\xffyte" in text
+    assert '"0quote\\"back\\\\slash\\\\N&amp;lt;\\n1 MiB, 196 KiB on disk"' in dot
+    assert len(dot.splitlines()) == 3 + 3 + 1
+
+
+def test_dot_points_from_overlay_to_backing_file(tmp_path: Path) -> None:
+    chain_of(tmp_path, "base", "top")
+    dot = backchain("graph", "--dot", tmp_path / "top.qcow2").stdout
+    assert '  n0 [label="top.qcow2\\n' in dot
+    assert '  n1 [label="base.qcow2\\n' in dot
+    assert "  n0 -> n1;" in dot
+
+
+def test_what_was_not_looked_at_is_said_on_standard_error(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    chain_of(tmp_path / "in", "base")
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
+    done = backchain("graph", "--json", tmp_path / "in")
+    assert len(json.loads(done.stdout)["images"]) == 1
+    assert done.stderr.startswith("backchain: not looked at: ")
+
+
+def test_a_reader_that_goes_away_is_no_error(lab: Path) -> None:
+    command = f"{sys.executable} -m backchain_tui map --output json {lab}/Snap-4.qcow2 | head -c 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[", "")
+
+
+# --- map --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["RootBase", "Snap-4", "Web-1", "Db-2"])
+def test_map_answers_what_qemu_img_answers(lab: Path, name: str) -> None:
+    path = lab / f"{name}.qcow2"
+    ours = backchain("map", "--output", "json", path).stdout.replace(', "compressed": false', "")
+    assert ours == qemu.run("qemu-img", "map", "--output=json", path)
+    assert backchain("map", path).stdout == qemu.run("qemu-img", "map", path)
+
+
+def test_map_of_raw_and_of_qcow2_taken_as_raw(tmp_path: Path) -> None:
+    raw = tmp_path / "disk"
+    with raw.open("wb") as file:
+        file.write(b"x" * 65536)
+        file.truncate(1 << 20)
+    top = tmp_path / "top.qcow2"
+    qemu.create(top, 1 << 20)
+    for path, options in [(raw, []), (raw, ["-f", "raw"]), (top, ["-f", "raw"]), (top, ["-f", "qcow2"])]:
+        ours = json.loads(backchain("map", "--output=json", *options, path).stdout)
+        theirs = json.loads(qemu.run("qemu-img", "map", "--output=json", *options, path))
+        assert [{k: v for k, v in e.items() if k != "compressed"} for e in ours] == theirs
+
+
+def test_map_of_compressed_data(tmp_path: Path) -> None:
+    path = tmp_path / "c.qcow2"
+    qemu.create(path, 1 << 20)
+    qemu.io(path, "write -c -P 5 0 64k")
+    extents = json.loads(backchain("map", "--output", "json", path).stdout)
+    assert extents[0]["compressed"] is True
+    assert "offset" not in extents[0]
+    assert "compressed" in error_of(backchain("map", path), 4)
+
+
+def test_map_refuses_what_another_process_writes_unless_told_otherwise(tmp_path: Path) -> None:
+    path = chain_of(tmp_path, "base", "top")[-1]
+    with qemu.held_open(path):
+        assert "-U" in error_of(backchain("map", path), 5)
+        assert backchain("map", "-U", path).returncode == 0
+    assert backchain("map", path).returncode == 0
+
+
+def test_map_of_a_broken_chain_is_status_4(tmp_path: Path) -> None:
+    assert "gone" in error_of(backchain("map", overlay(tmp_path / "a.qcow2", "gone", "raw")), 4)
+    assert "loop" in error_of(backchain("map", overlay(tmp_path / "b.qcow2", "b.qcow2", "qcow2")), 4)
+    assert "nbd" in error_of(backchain("map", overlay(tmp_path / "c.qcow2", "nbd://x/y", "raw")), 4)
+    (tmp_path / "d.qcow2").write_bytes(b"QFI\xfb" + bytes(200))
+    assert "version 0" in error_of(backchain("map", tmp_path / "d.qcow2"), 4)
+    assert "No such file" in error_of(backchain("map", tmp_path / "nowhere"), 4)
+
+
+# --- demo -------------------------------------------------------------------------------------------------------------
+
+
+def test_demo_writes_its_files_where_it_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "lab"
+    done = backchain("demo", "--no-ui", "--folder", folder)
+    assert (done.returncode, done.stdout) == (0, f"The lab is in {folder}\n")
+    assert qemu.check(folder / "Snap-4.qcow2").clean
+    assert "exists already" in error_of(backchain("demo", "--no-ui", "--folder", folder), 2)
+
+
+def test_demo_removes_its_scratch_folder_when_it_fails(tmp_path: Path) -> None:
+    done = backchain("demo", TMPDIR=str(tmp_path))
+    assert done.returncode == 2
+    assert "needs a terminal" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    kept = backchain("demo", "--no-ui", TMPDIR=str(tmp_path)).stdout.removeprefix("The lab is in ").strip()
+    assert Path(kept).is_dir()
+
+
+# --- commit and pull --------------------------------------------------------------------------------------------------
+
+
+def test_dry_run_shows_the_plan_and_writes_nothing(lab: Path) -> None:
+    before = {p.name: qemu.digest(p) for p in lab.iterdir()}
+    done = backchain("commit", "-n", "-b", lab / "RootBase.qcow2", lab / "Snap-3.qcow2")
+    assert done.returncode == 0, done.stderr
+    for word in ("RootBase", "Snap-1", "Snap-4", "qemu-img commit", "virsh blockcommit", "block-commit"):
+        assert word in done.stdout
+    plan = json.loads(backchain("pull", "-n", "--json", lab / "Snap-4.qcow2").stdout)
+    assert (plan["operation"], plan["target"]) == ("pull", str(lab / "Snap-4.qcow2"))
+    assert {p.name: qemu.digest(p) for p in lab.iterdir()} == before
+
+
+@pytest.mark.parametrize("progress", ["none", "plain", "json", "auto"])
+def test_commit_does_what_its_plan_says(lab: Path, progress: str) -> None:
+    view = qemu.view(lab / "Snap-4.qcow2")
+    arguments = ["commit", "-b", str(lab / "Snap-1.qcow2"), str(lab / "Snap-3.qcow2")]
+    plan = json.loads(backchain(*arguments, "-n", "--json").stdout)
+    done = backchain(*arguments, "-y", "--json", "--progress", progress)
+    result = json.loads(done.stdout)
+    assert (done.returncode, result["status"]) == (0, "done")
+    assert (result["clusters"], result["bytes"]) == (plan["clusters"], plan["bytes"])
+    assert result["growth_bytes"] <= plan["growth_bytes"]
+    assert qemu.view(lab / "Snap-4.qcow2") == view
+    assert qemu.info(lab / "Snap-4.qcow2")["backing-filename"] == "Snap-1.qcow2"
+    assert qemu.check(lab / "Snap-1.qcow2").clean
+    lines = done.stderr.splitlines()
+    if progress == "json":
+        last = json.loads(lines[-1])
+        assert (last["state"], last["clusters"], last["bytes"]) == ("done", plan["clusters"], plan["bytes"])
+    elif progress == "plain":
+        assert lines[-1].startswith("100%") or lines[-1].startswith("100.0%")
+    else:
+        assert lines == []
+
+
+def test_pull_says_in_words_what_it_did(lab: Path) -> None:
+    view = qemu.view(lab / "Snap-4.qcow2")
+    done = backchain("pull", "-y", "-b", "RootBase.qcow2", lab / "Snap-4.qcow2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Done: ")
+    assert done.stdout.count("\n") == 1
+    assert qemu.view(lab / "Snap-4.qcow2") == view
+    assert qemu.info(lab / "Snap-4.qcow2")["backing-filename"] == "RootBase.qcow2"
+    assert backchain("pull", "-y", "-q", lab / "Snap-4.qcow2").stdout == ""
+    assert "backing-filename" not in qemu.info(lab / "Snap-4.qcow2")
+    assert qemu.view(lab / "Snap-4.qcow2") == view
+
+
+def test_without_yes_and_without_a_terminal_nothing_happens(lab: Path) -> None:
+    before = qemu.digest(lab / "Snap-3.qcow2")
+    assert "-y" in error_of(backchain("commit", lab / "Snap-4.qcow2"), 2)
+    assert qemu.digest(lab / "Snap-3.qcow2") == before
+
+
+@pytest.mark.parametrize(("answer", "status"), [(b"y\n", 0), (b"n\n", 7), (b"\n", 7), (b"\x04", 7), (b"\x03", 7)])
+def test_on_a_terminal_the_plan_is_shown_and_asked_about(lab: Path, answer: bytes, status: int) -> None:
+    before = qemu.digest(lab / "Snap-3.qcow2")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever started the tests may have it ignored
+        os.execv(sys.executable, [sys.executable, "-m", "backchain_tui", "commit", str(lab / "Snap-4.qcow2")])
+    shown = b""
+    while b"Go on? [y/N]: " not in shown:
+        shown += os.read(terminal, 4096)
+    assert b"Snap-3" in shown
+    try:
+        while True:
+            # Again when nothing comes: Python's input() sleeps through a Ctrl-C that comes just before it waits.
+            os.write(terminal, answer)
+            while select.select([terminal], [], [], 2)[0]:
+                shown += os.read(terminal, 4096)
+    except OSError:
+        pass  # how Linux ends the reading of a terminal whose other side is closed
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == status, shown
+    assert (qemu.digest(lab / "Snap-3.qcow2") == before) is (status != 0)
+    assert b"Traceback" not in shown
+
+
+def test_a_hazard_that_blocks_is_status_3(lab: Path) -> None:
+    victim = qemu.view(lab / "Web-1.qcow2")
+    target = qemu.digest(lab / "Golden.qcow2")
+    assert "sibling-corruption" in error_of(backchain("commit", "-y", lab / "Db-1.qcow2"), 3)
+    forced = backchain("commit", "-y", "--force", "sibling-corruption", lab / "Db-1.qcow2")
+    assert "sibling-corruption" in error_of(forced, 3)
+    done = backchain("commit", "-y", "--json", lab / "Db-1.qcow2")
+    assert (done.returncode, json.loads(done.stdout)["status"]) == (3, "blocked")
+    dry = backchain("commit", "-n", "--json", lab / "Db-1.qcow2")
+    assert dry.returncode == 3
+    assert "sibling-corruption" in {h["code"] for h in json.loads(dry.stdout)["hazards"]}
+    assert qemu.view(lab / "Web-1.qcow2") == victim
+    assert qemu.digest(lab / "Golden.qcow2") == target
+
+
+def test_an_image_in_use_is_status_5(lab: Path) -> None:
+    with qemu.held_open(lab / "Snap-4.qcow2"):
+        assert "in-use" in error_of(backchain("commit", "-y", lab / "Snap-3.qcow2"), 5)
+        assert backchain("commit", "-n", lab / "Snap-3.qcow2").returncode == 5
+
+
+def test_what_makes_no_sense_is_status_2(lab: Path) -> None:
+    assert "no backing file" in error_of(backchain("commit", "-y", lab / "RootBase.qcow2"), 2)
+    assert "no backing file" in error_of(backchain("pull", "-y", lab / "RootBase.qcow2"), 2)
+    stranger = error_of(backchain("commit", "-y", "-b", lab / "Golden.qcow2", lab / "Snap-2.qcow2"), 2)
+    assert "Snap-1.qcow2, RootBase.qcow2" in stranger
+    assert "is not below" in error_of(backchain("pull", "-y", "-b", lab / "Snap-4.qcow2", lab / "Snap-4.qcow2"), 2)
+    assert "No such file" in error_of(backchain("commit", "-y", lab / "nowhere.qcow2"), 4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_the_job_and_the_chain_reads_the_same(lab: Path, number: signal.Signals) -> None:
+    view = qemu.view(lab / "Snap-4.qcow2")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backchain_tui", "pull", "-y", "--json", "--progress", "json", "--rate-limit", "2M",
+         str(lab / "Snap-4.qcow2")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    first: dict[str, Any] = json.loads(process.stderr.readline())
+    while not first["clusters"]:
+        first = json.loads(process.stderr.readline())
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 7, stderr
+    assert json.loads(stdout)["status"] == "cancelled"
+    assert stderr.splitlines()[-1].startswith("backchain: cancelled")
+    assert qemu.view(lab / "Snap-4.qcow2") == view
+    assert qemu.check(lab / "Snap-4.qcow2").corruptions == 0
+
+
+# --- what nobody expected ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "says"),
+    [
+        ("RuntimeError('odd\\nthing')", 1, "unexpected RuntimeError: odd thing; set BACKCHAIN_DEBUG=1"),
+        ("OSError(28, 'No space left on device', '/some/image')", 6, "/some/image: No space left on device"),
+        ("MemoryError()", 6, "not enough memory"),
+        ("KeyboardInterrupt()", 7, "cancelled"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line(tmp_path: Path, failure: str, status: int, says: str) -> None:
+    code = (
+        "import sys; import backchain.discover as d; from backchain_tui.cli import main\n"
+        f"def fail(*_, **__): raise {failure}\n"
+        "d.discover = fail; sys.argv = ['backchain', 'graph', '.']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=TIMEOUT)
+    assert error_of(done, status).startswith(says)
+    if status == 1:
+        debug = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"BACKCHAIN_DEBUG": "1"}
+        )
+        assert "Traceback" in debug.stderr
+
+
+@pytest.mark.parametrize("arguments", [["demo"], ["demo", "--ascii"], ["demo", "--keep"], ["."], []])
+def test_the_screen_opens_on_a_terminal_and_leaves_nothing_behind(lab: Path, arguments: list[str]) -> None:
+    scratch = lab.parent / "scratch"
+    scratch.mkdir()
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(lab)
+        os.environ |= {"TMPDIR": str(scratch), "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+        os.execv(sys.executable, [sys.executable, "-m", "backchain_tui", *arguments])
+    shown = b""
+    while b"RootBase" not in shown or b"Db-2" not in shown:
+        assert select.select([terminal], [], [], 30)[0], shown
+        shown += os.read(terminal, 65536)
+    assert len(list(scratch.iterdir())) == (arguments[:1] == ["demo"])
+    try:
+        while True:
+            os.write(terminal, b"\x11")
+            while select.select([terminal], [], [], 2)[0]:
+                shown += os.read(terminal, 65536)
+    except OSError:
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, shown[-2000:]
+    assert len(list(scratch.iterdir())) == ("--keep" in arguments)
