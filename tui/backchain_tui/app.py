@@ -17,7 +17,7 @@ from backchain_tui.screens.operation import OperationScreen
 from backchain_tui.screens.picture import PictureScreen
 from backchain_tui.screens.question import Answer, Question
 from backchain_tui.session import Session
-from backchain_tui.theme import BACKCHAIN_DARK, BACKCHAIN_LIGHT, THEMES
+from backchain_tui.theme import BACKCHAIN_DARK, BACKCHAIN_LIGHT, THEMES, starting_theme
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 FRAMES = 15.0
 """Frames a second of the picture while data flows."""
+
+
+_ANSI_PAIR = ("ansi-dark", "ansi-light")
+"""Textual's themes that leave the colours to the terminal."""
 
 
 class BackchainApp(App[None]):
@@ -71,13 +75,14 @@ class BackchainApp(App[None]):
         return BrowseScreen(self.session)
 
     def on_mount(self) -> None:
-        """Take the dark theme, unless the environment names another one."""
-        self.theme = BACKCHAIN_DARK.name
+        """Take the theme that suits the terminal."""
+        self.theme = starting_theme(self)
         self.set_class(self.ascii_only, "-ascii")
 
     def switch_theme(self) -> None:
         """Switch between dark and light."""
-        self.theme = BACKCHAIN_LIGHT.name if self.current_theme.dark else BACKCHAIN_DARK.name
+        pair = _ANSI_PAIR if self.native_ansi_color else (BACKCHAIN_DARK.name, BACKCHAIN_LIGHT.name)
+        self.theme = pair[1] if self.current_theme.dark else pair[0]
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer in the command palette what is valid now, and nothing else."""

@@ -76,8 +76,13 @@ class ClusterMap(Widget, can_focus=True):
 
     def on_mount(self) -> None:
         """Choose glyphs where colours would not tell the states apart."""
-        self.glyphs = self._ascii or depth_of(self.app) is not Depth.RGB
+        self.app.theme_changed_signal.subscribe(self, lambda _: self._need_glyphs())
+        self._need_glyphs()
         self._hint()
+
+    def _need_glyphs(self) -> None:
+        if self._ascii or depth_of(self.app) is not Depth.RGB:
+            self.glyphs = True
 
     # --- what is shown --------------------------------------------------------------------------------------------
 
@@ -174,11 +179,36 @@ class ClusterMap(Widget, can_focus=True):
         if self.glyphs:
             if upper == CURSOR_LOOK:
                 return self.get_component_rich_style("cluster-map--cursor") + Style(bold=True, reverse=True)
-            style = self.get_component_rich_style("cluster-map--ground")
-            color = self._color(upper)
-            return style if self._plain or color is None else style + Style(color=color.rich_color)
+            return self.get_component_rich_style("cluster-map--ground") + self._ink(upper)
         top, bottom = self._color(upper) or ground, self._color(lower) or ground
         return Style(color=top.rich_color, bgcolor=bottom.rich_color)
+
+    def _ink(self, look: int) -> Style:
+        """Give the colour of a glyph: mixed, one of the terminal's 16, or none."""
+        depth = depth_of(self.app)
+        if depth is Depth.RGB:
+            color = self._color(look)
+            return Style(color=color.rich_color) if color is not None else Style()
+        name = self._state_name(look)
+        if depth is Depth.MONO or not name:
+            return Style()
+        return Style(color=palette.ansi_state(name) if isinstance(name, str) else palette.ansi_layer(*name))
+
+    def _state_name(self, look: int) -> str | tuple[int, int]:
+        """Name what a look stands for: a state, or a layer and the number of layers; empty for nothing."""
+        from backchain_tui.mapgrid import Kind
+        from backchain_tui.mapview import PAST_LOOK, is_work, split_kind, split_work
+
+        if look >= PAST_LOOK:
+            return ""
+        if is_work(look):
+            return split_work(look)[0].name.lower()
+        kind, share = split_kind(look)
+        if share == 0:
+            return ""
+        if kind >= Kind.LAYER and self._view is not None and not self._view.disk.own:
+            return kind - Kind.LAYER, len(self._names)
+        return {int(Kind.ZERO): "zero", int(Kind.COMPRESSED): "compressed"}.get(kind, "data")
 
     def _color(self, look: int) -> Color | None:
         """Give the colour of a look, or None for the ground's own."""
@@ -246,17 +276,17 @@ class ClusterMap(Widget, can_focus=True):
         note = self.get_component_rich_style("cluster-map--note")
         segments = []
         entries = self._legend_entries()
-        longest = max((len(name) for _, _, name in entries), default=0)
-        while longest > _SHORTEST_NAME and sum(min(len(n), longest) + 4 for _, _, n in entries) - 2 > width:
+        longest = max((len(name) for _, name in entries), default=0)
+        while longest > _SHORTEST_NAME and sum(min(len(n), longest) + 4 for _, n in entries) - 2 > width:
             longest -= 1
         gap = "  " if longest > _SHORTEST_NAME else " "
-        for glyph, color, name in entries:
+        for look, name in entries:
             name = shorten(name, longest, ascii_only=self._ascii)
-            swatch = note if color is None or self._plain else note + Style(color=color.rich_color)
+            swatch, glyph = note + self._ink(look), self._glyph(look) if self.glyphs else "█"
             segments += [Segment(glyph + " ", swatch), Segment(name + gap, note)]
         return Strip(segments).adjust_cell_length(width, note)
 
-    def _legend_entries(self) -> list[tuple[str, Color | None, str]]:
+    def _legend_entries(self) -> list[tuple[int, str]]:
         from backchain_tui.jobgrid import Work
         from backchain_tui.mapgrid import Kind
         from backchain_tui.mapview import SHARES, WORK_LOOKS
@@ -266,15 +296,12 @@ class ClusterMap(Widget, can_focus=True):
         if self._view.job is not None:
             for work in (Work.WAITING, Work.COPYING, Work.DONE):
                 look = WORK_LOOKS + work * SHARES
-                entries.append((self._swatch(look), self._color(look), work.name.lower()))
+                entries.append((look, work.name.lower()))
         own = self._view.disk.own
         for kind in self._view.present():
             look = kind * SHARES + (SHARES - 1 if kind != Kind.NOTHING else 0)
-            entries.append((self._swatch(look), self._color(look), kind_name(kind, self._names, own=own)))
+            entries.append((look, kind_name(kind, self._names, own=own)))
         return entries
-
-    def _swatch(self, look: int) -> str:
-        return self._glyph(look) if self.glyphs else "█"
 
     # --- hands ----------------------------------------------------------------------------------------------------
 
@@ -289,11 +316,6 @@ class ClusterMap(Widget, can_focus=True):
         text = here if self.has_focus else "2 to explore"
         self.border_subtitle = fmt.ascii_text(text) if self._ascii else text
 
-    @property
-    def _plain(self) -> bool:
-        """Whether colours must not be mixed."""
-        return depth_of(self.app) is not Depth.RGB
-
     def on_resize(self) -> None:
         """Fit the cells into the new size."""
         self._fit()
@@ -304,7 +326,8 @@ class ClusterMap(Widget, can_focus=True):
         self._styles.clear()
 
     def watch_glyphs(self) -> None:
-        """Lay the cells out anew: glyphs need a line each."""
+        """Lay the cells out anew: glyphs need a line each, and half blocks need mixed colours."""
+        self._need_glyphs()
         self._styles.clear()
         self._fit()
 

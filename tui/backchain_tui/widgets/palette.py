@@ -59,6 +59,29 @@ def state_color(state: str, *, dark: bool) -> Color:
     return Color.parse((_DARK_STATES if dark else _LIGHT_STATES)[state])
 
 
+_ANSI_STATES = {
+    "data": "blue",
+    "zero": "magenta",
+    "compressed": "cyan",
+    "waiting": "yellow",
+    "copying": "bright_white",
+    "done": "green",
+}
+_ANSI_LAYERS = ("blue", "cyan", "yellow", "red", "bright_blue", "bright_cyan", "bright_yellow", "bright_red")
+
+
+def ansi_state(state: str) -> str:
+    """Give the name, among the terminal's own 16 colours, for a state."""
+    return _ANSI_STATES[state]
+
+
+def ansi_layer(layer: int, layers: int) -> str:
+    """Give the name, among the terminal's own 16 colours, for a layer (0: the top)."""
+    if layer >= layers - 1:
+        return "magenta"
+    return "green" if layer == 0 else _ANSI_LAYERS[(layers - 2 - layer) % len(_ANSI_LAYERS)]
+
+
 @dataclass(frozen=True, slots=True)
 class MapGlyphs:
     """The characters of the map where it is drawn with glyphs.
