@@ -38,13 +38,13 @@ test-slow: .venv/.tools
 	$(PYTEST) $(ARGS)
 
 lint: .venv/.tools
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
 format: .venv/.tools
-	$(BIN)/ruff check --fix .
+	$(BIN)/ruff check --no-cache --fix .
 	$(BIN)/ruff format .
 
 screenshots: .venv/.tools

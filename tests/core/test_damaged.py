@@ -7,17 +7,17 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from backchain.engines.builtin import BuiltinEngine
-from backchain.planning import make_plan
 from hypothesis import event, given
 from hypothesis import strategies as st
 
 from backchain.discover import discover
+from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import BackchainError, ImageError
 from backchain.image import ImageState, read_image_info
 from backchain.jobs import Job
 from backchain.mapping import qemu_map
 from backchain.operations import Commit, Operation, Pull
+from backchain.planning import make_plan
 
 from . import chains, damage, qemu
 from .chains import Forest, Layer, Write

@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from backchain.engines.builtin import BuiltinEngine
 
+from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import ImageInUseError
 from backchain.jobs import Job, JobState
 

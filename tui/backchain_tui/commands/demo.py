@@ -29,7 +29,6 @@ def demo(folder: Path | None, *, keep: bool, no_ui: bool, ascii_only: bool) -> i
     Needs no QEMU. The scratch folder is removed when the UI is left, unless it is to be kept.
     """
     from backchain.lab import make_lab
-
     from backchain_tui.commands.browse import open_app
 
     with _lab_folder(folder, keep=keep or no_ui) as place:
