@@ -41,6 +41,7 @@ class Session:
         lab: Whether this is a lab of practice images: jobs run slowly enough to be watched, and at once.
         left: What operations of this sitting have left behind.
         sparklines: Allocated share per part of the disk, of the images looked at so far.
+        in_use: Images that another process held open when the forest was read.
     """
 
     paths: tuple[Path, ...]
@@ -48,6 +49,7 @@ class Session:
     lab: bool = False
     left: dict[ImageId, Left] = field(default_factory=dict)
     sparklines: dict[ImageId, list[float]] = field(default_factory=dict)
+    in_use: frozenset[ImageId] = frozenset()
 
     def read(self) -> ChainGraph:
         """Read the forest.
@@ -56,8 +58,11 @@ class Session:
             MissingImageError: One of the paths cannot be opened.
         """
         from backchain.discover import discover
+        from backchain.locks import probe
 
-        return self.mark(discover(self.paths, scan=self.scan))
+        graph = self.mark(discover(self.paths, scan=self.scan))
+        self.in_use = frozenset(i for i in graph if graph[i].fingerprint and probe(graph[i].path, writing=True))
+        return graph
 
     def mark(self, graph: ChainGraph) -> ChainGraph:
         """Give the graph in which the images left behind bear their state."""

@@ -102,6 +102,7 @@ class BrowseScreen(PictureScreen):
             start = first_image(graph)
             if start is not None:
                 diagram.cursor = start
+        diagram.in_use = self.session.in_use
         diagram.show_graph(graph)
         self._title(graph)
         self._show_image()

@@ -83,6 +83,7 @@ class OperationScreen(RunningScreen):
         assert self.graph is not None
         diagram = await self.mount_diagram()
         diagram.cursor = self.choice.image or self.choice.top
+        diagram.in_use = self.session.in_use
         diagram.show_graph(self.graph, self.session.sparklines)
         self.start_clock()
         self._follow()
