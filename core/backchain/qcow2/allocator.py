@@ -49,7 +49,7 @@ class Allocator:
         self._blocks: dict[int, Counts] = {}
         self._dirty: set[int] = set()
         self._unlinked: set[int] = set()
-        self._moved_from: tuple[int, int] | None = None
+        self._moved_from: list[tuple[int, int]] = []
         self._scan = 0
         self.end = max(-(-file_size // header.cluster_size), self._last_used() + 1)
         self._scan_end = self.end
@@ -116,7 +116,7 @@ class Allocator:
             data = encode_block(self._blocks[index], self._header.refcount_bits)
             write_all(self._descriptor, data, int(self._table[index]))
         self._dirty.clear()
-        if self._moved_from is not None:
+        if self._moved_from:
             write_all(self._descriptor, self._table.astype(">u8").tobytes(), self._table_offset)
         if len(self._blocks) > _CLEAN_BLOCKS_KEPT and not self._unlinked:
             self._blocks.clear()
@@ -127,7 +127,7 @@ class Allocator:
         Raises:
             OSError: A write failed.
         """
-        if self._moved_from is not None:
+        if self._moved_from:
             fields = struct.pack(">QI", self._table_offset, self._table_clusters)
             write_all(self._descriptor, fields, _REFTABLE_FIELDS_OFFSET)
         else:
@@ -136,12 +136,10 @@ class Allocator:
         self._unlinked.clear()
 
     def take_old_table(self) -> NDArray[np.int64]:
-        """Give the host clusters of a refcount table that was moved away from, once; they are to be released."""
-        if self._moved_from is None:
-            return np.zeros(0, np.int64)
-        first, count = self._moved_from
-        self._moved_from = None
-        return np.arange(first, first + count, dtype=np.int64)
+        """Give the host clusters of refcount tables that were moved away from, once; they are to be released."""
+        places = [np.arange(first, first + count, dtype=np.int64) for first, count in self._moved_from]
+        self._moved_from.clear()
+        return np.concatenate([np.zeros(0, np.int64), *places])
 
     def punch(self, freed: NDArray[np.int64]) -> None:
         """Give freed host clusters (ascending numbers) back to the file system, in runs."""
@@ -218,8 +216,7 @@ class Allocator:
             clusters = fmt.MAX_REFCOUNT_TABLE_BYTES // size
             if entries * 8 > fmt.MAX_REFCOUNT_TABLE_BYTES:
                 raise MalformedImageError("the image would need a refcount table larger than QEMU allows")
-        if self._moved_from is None:
-            self._moved_from = (self._table_offset // size, self._table_clusters)
+        self._moved_from.append((self._table_offset // size, self._table_clusters))
         table = np.zeros(clusters * size // 8, np.uint64)
         table[: len(self._table)] = self._table
         self._table = table

@@ -321,15 +321,11 @@ class Qcow2Writer:
                 self._dropped.append((first + step)[first + step <= last])
 
     def _release_dropped(self) -> None:
-        """Release what was dropped in memory; the next write of refcounts brings it to the disk."""
+        """Release what was dropped, now that nothing on disk refers to it, and give freed clusters back."""
         if not self._dropped:
             return
         freed = self.allocator.release(np.concatenate(self._dropped))
         self._dropped.clear()
-        self._freed_on_disk(freed)
-
-    def _freed_on_disk(self, freed: NDArray[np.int64]) -> None:
-        if len(freed):
-            self.allocator.write_blocks()
-            self.flush()
-            self.allocator.punch(freed)
+        self.allocator.write_blocks()
+        self.flush()
+        self.allocator.punch(freed)
