@@ -149,8 +149,15 @@ def build(spec: Forest, folder: Path) -> Built:
         else:
             parent = paths[layer.parent] if layer.parent is not None else None
             _build_qcow2(path, layer, index, parent, noise)
+        _settle(path)
         paths.append(path)
     return Built(spec, folder, paths, [qemu.check(p) for p in paths])
+
+
+def _settle(path: Path) -> None:
+    """Bring a file to the disk, where a file system settles what it takes (ext4 allocates late)."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _build_raw(path: Path, layer: Layer, index: int) -> None:

@@ -302,7 +302,7 @@ def test_memory_stays_bounded(folders: Folders, seeds: dict[str, tuple[bytes, by
             file.seek(36)
             file.write(struct.pack(">IQ", 1 << 22, 1 << 30))
             file.seek(24)
-            file.write(struct.pack(">Q", 1 << 50))
+            file.write(struct.pack(">Q", 1 << 42))
         tracemalloc.start()
         try:
             exercise(folder, run=False)
