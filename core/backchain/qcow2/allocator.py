@@ -32,6 +32,7 @@ class Allocator:
     Attributes:
         allocated: Host clusters given out so far, metadata of the refcounts included.
         end: Number of the first host cluster after the file's last.
+        table: uint64: the refcount table, host offsets of the blocks in bytes.
     """
 
     def __init__(self, descriptor: int, header: Header, file_size: int) -> None:
@@ -43,7 +44,7 @@ class Allocator:
         self._descriptor = descriptor
         self._header = header
         self._entries = header.refcount_block_entries
-        self._table = read_table(descriptor, header, file_size)
+        self.table = read_table(descriptor, header, file_size)
         self._table_offset = header.refcount_table_offset
         self._table_clusters = header.refcount_table_clusters
         self._blocks: dict[int, Counts] = {}
@@ -78,6 +79,17 @@ class Allocator:
         clusters = self._append(count)
         self._mark_used(clusters)
         return int(clusters[0])
+
+    def check_used(self, clusters: NDArray[np.int64]) -> None:
+        """Make sure that host clusters (ascending) which hold metadata are counted as used.
+
+        Raises:
+            MalformedImageError: One is not, so that it could be given out a second time.
+        """
+        for index in np.unique(clusters // self._entries).tolist():
+            inside = clusters[clusters // self._entries == index] - index * self._entries
+            if (self._block(index)[inside] == 0).any():
+                raise MalformedImageError("metadata of the image has refcount 0; run qemu-img check -r all on it")
 
     def release(self, clusters: NDArray[np.int64]) -> NDArray[np.int64]:
         """Take one reference from each host cluster (a cluster may be named more than once).
@@ -114,10 +126,10 @@ class Allocator:
         """
         for index in sorted(self._dirty):
             data = encode_block(self._blocks[index], self._header.refcount_bits)
-            write_all(self._descriptor, data, int(self._table[index]))
+            write_all(self._descriptor, data, int(self.table[index]))
         self._dirty.clear()
         if self._moved_from:
-            write_all(self._descriptor, self._table.astype(">u8").tobytes(), self._table_offset)
+            write_all(self._descriptor, self.table.astype(">u8").tobytes(), self._table_offset)
         if len(self._blocks) > _CLEAN_BLOCKS_KEPT and not self._unlinked:
             self._blocks.clear()
 
@@ -132,7 +144,7 @@ class Allocator:
             write_all(self._descriptor, fields, _REFTABLE_FIELDS_OFFSET)
         else:
             for index in sorted(self._unlinked):
-                write_all(self._descriptor, struct.pack(">Q", int(self._table[index])), self._table_offset + 8 * index)
+                write_all(self._descriptor, struct.pack(">Q", int(self.table[index])), self._table_offset + 8 * index)
         self._unlinked.clear()
 
     def take_old_table(self) -> NDArray[np.int64]:
@@ -153,7 +165,7 @@ class Allocator:
         return self._last_used() + 1
 
     def _last_used(self) -> int:
-        for index in np.flatnonzero(self._table)[::-1].tolist():
+        for index in np.flatnonzero(self.table)[::-1].tolist():
             used = np.flatnonzero(self._block(index))
             if len(used):
                 return int(index) * self._entries + int(used[-1])
@@ -163,7 +175,7 @@ class Allocator:
         """Give up to `wanted` free clusters from the block at the scan position, and move the position on."""
         index = self._scan // self._entries
         stop = min((index + 1) * self._entries, self._scan_end)
-        if index >= len(self._table) or not self._table[index]:
+        if index >= len(self.table) or not self.table[index]:
             self._scan = stop
             return np.zeros(0, np.int64)
         first = index * self._entries
@@ -189,20 +201,20 @@ class Allocator:
         """Give the counts of a block, read when first needed."""
         block = self._blocks.get(index)
         if block is None:
-            if index >= len(self._table) or not self._table[index]:
+            if index >= len(self.table) or not self.table[index]:
                 raise MalformedImageError("a cluster in use has no refcount")
-            block = read_block(self._descriptor, self._header, int(self._table[index]))
+            block = read_block(self._descriptor, self._header, int(self.table[index]))
             self._blocks[index] = block
         return block
 
     def _ensure_block(self, index: int) -> None:
         """Make sure that a block exists: a new one takes a cluster, which may be counted by the block itself."""
-        if index >= len(self._table):
+        if index >= len(self.table):
             self._grow_table(index + 1)
-        if self._table[index]:
+        if self.table[index]:
             return
         cluster = self._append(1)
-        self._table[index] = np.uint64(int(cluster[0]) * self._header.cluster_size)
+        self.table[index] = np.uint64(int(cluster[0]) * self._header.cluster_size)
         self._blocks[index] = np.zeros(self._entries, counts_dtype(self._header.refcount_bits))
         self._unlinked.add(index)
         self._dirty.add(index)
@@ -218,8 +230,8 @@ class Allocator:
                 raise MalformedImageError("the image would need a refcount table larger than QEMU allows")
         self._moved_from.append((self._table_offset // size, self._table_clusters))
         table = np.zeros(clusters * size // 8, np.uint64)
-        table[: len(self._table)] = self._table
-        self._table = table
+        table[: len(self.table)] = self.table
+        self.table = table
         place = self._append(clusters)
         self._table_offset = int(place[0]) * size
         self._table_clusters = clusters

@@ -19,6 +19,7 @@ from backchain.hostfile import write_all
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
 from backchain.qcow2.image import Qcow2File
+from backchain.qcow2.layout import check_apart, metadata_clusters
 from backchain.qcow2.tables import compressed_extents
 
 if TYPE_CHECKING:
@@ -58,13 +59,15 @@ class Qcow2Writer:
         """Read L1 and refcount tables.
 
         Raises:
-            MalformedImageError: The file is damaged.
+            MalformedImageError: The file is damaged, or its tables overlap.
         """
         self._descriptor = descriptor
         self.header = header
-        size = os.fstat(descriptor).st_size
+        size = self._file_size = os.fstat(descriptor).st_size
         self.file = Qcow2File(descriptor, header, size)
         self.allocator = Allocator(descriptor, header, size)
+        self._metadata = metadata_clusters(self.file, self.allocator.table)
+        self.allocator.check_used(self._metadata)
         self._tables: list[_TableWrite] = []
         self._dropped: list[NDArray[np.int64]] = []
 
@@ -96,7 +99,9 @@ class Qcow2Writer:
             inside = changed[(changed >= low) & (changed < high)]
             self._prepare_table(index, first, int(inside[0]), int(inside[-1]) + 1, change)
         standard = (change.new & np.uint64(fmt.OFLAG_COMPRESSED)) == 0
-        return np.where(standard, (change.new & _OFFSET).astype(np.int64), 0)
+        placed = np.where(standard, (change.new & _OFFSET).astype(np.int64), 0)
+        check_apart(placed[placed != 0] // self.header.cluster_size, self._metadata)
+        return placed
 
     def _prepare_table(self, index: int, first: int, low: int, high: int, change: TableChange) -> None:
         """Prepare entries [low, high) of the window, which all belong to L2 table `index`."""
@@ -158,7 +163,7 @@ class Qcow2Writer:
         self._dropped.clear()
         size = os.fstat(self._descriptor).st_size
         self.allocator = Allocator(self._descriptor, self.header, size)
-        self._cut()
+        self._cut(self._file_size)
 
     def finish(self) -> None:
         """Write the refcounts of what the last batch dropped, and flush."""
@@ -294,8 +299,9 @@ class Qcow2Writer:
             os.ftruncate(self._descriptor, end)
         self.file.file_size = max(self.file.file_size, end)
 
-    def _cut(self) -> None:
-        end = self.allocator.used_end() * self.header.cluster_size
+    def _cut(self, at_least: int = 0) -> None:
+        """Cut the file after the last cluster in use, but not below `at_least` bytes."""
+        end = max(self.allocator.used_end() * self.header.cluster_size, at_least)
         if os.fstat(self._descriptor).st_size > end:
             os.ftruncate(self._descriptor, end)
 
