@@ -16,6 +16,6 @@ _PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)  # explain
 
 settings.register_profile("base", deadline=None, suppress_health_check=_SLOW_EXAMPLES, phases=_PHASES, print_blob=True)
 settings.register_profile("dev", settings.get_profile("base"), max_examples=25)
-settings.register_profile("ci", settings.get_profile("base"), max_examples=60, derandomize=True)
+settings.register_profile("ci", settings.get_profile("base"), max_examples=25, derandomize=True)
 settings.register_profile("hunt", settings.get_profile("base"), max_examples=1500, database=None)
 settings.load_profile(os.environ.get("BACKCHAIN_PROFILE", "dev"))

@@ -114,6 +114,11 @@ class Allocator:
         return np.concatenate(freed) if freed else np.zeros(0, np.int64)
 
     @property
+    def table_place(self) -> tuple[int, int]:
+        """Host offset in bytes, and length in clusters, of the refcount table."""
+        return self._table_offset, self._table_clusters
+
+    @property
     def needs_link(self) -> bool:
         """Whether new refcount blocks or a new table wait for `link_blocks`."""
         return bool(self._unlinked or self._moved_from)

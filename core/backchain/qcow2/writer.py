@@ -313,6 +313,9 @@ class Qcow2Writer:
             self.allocator.link_blocks()
             self.flush()
             self._dropped.append(self.allocator.take_old_table())
+            offset, clusters = self.allocator.table_place
+            self.header = replace(self.header, refcount_table_offset=offset, refcount_table_clusters=clusters)
+            self.file.header = self.header
 
     def _drop(self, entries: NDArray[np.uint64]) -> None:
         """Remember the host clusters that L2 entries refer to, to be released after the next flush."""
@@ -332,6 +335,7 @@ class Qcow2Writer:
             return
         freed = self.allocator.release(np.concatenate(self._dropped))
         self._dropped.clear()
+        self._metadata = metadata_clusters(self.file, self.allocator.table)  # tables may have moved
         self.allocator.write_blocks()
         self.flush()
         self.allocator.punch(freed)

@@ -1,0 +1,59 @@
+"""Images whose L1 table, refcount table and refcount blocks must grow amid an operation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backchain.discover import discover
+from backchain.engines.builtin import BuiltinEngine
+from backchain.jobs import Job
+from backchain.operations import Commit, Pull
+from backchain.planning import make_plan
+
+from . import qemu
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def tiny_tables(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Make base <- middle <- top with 512-byte clusters and 64-bit refcounts: a table cluster counts 2 MiB."""
+    base, middle, top = (tmp_path / f"{name}.qcow2" for name in ("base", "middle", "top"))
+    options = {"cluster_size": 512, "refcount_bits": 64}
+    qemu.create(base, 4 * MIB, **options)
+    qemu.create(middle, 6 * MIB, backing=base, **options)
+    qemu.create(top, 12 * MIB, backing=middle, **options)
+    qemu.io(base, "write -P 1 0 64k")
+    qemu.io(middle, "write -P 2 32k 4M")
+    qemu.io(top, "write -P 3 3M 64k", "write -P 4 11M 512k")
+    return base, middle, top
+
+
+@pytest.mark.parametrize("verb", ["commit", "commit the middle", "pull", "pull everything"])
+def test_tables_grow(tiny_tables: tuple[Path, Path, Path], verb: str) -> None:
+    base, middle, top = tiny_tables
+    graph = discover([base.parent])
+    nodes = {graph[i].path: i for i in graph}
+    operation = {
+        "commit": Commit(nodes[base], nodes[top]),
+        "commit the middle": Commit(nodes[base], nodes[middle]),
+        "pull": Pull(nodes[top], nodes[base]),
+        "pull everything": Pull(nodes[top], None),
+    }[verb]
+    before = qemu.view(top)
+    plan = make_plan(graph, operation)
+    result = BuiltinEngine().run(plan, Job(plan))
+    assert (result.clusters, result.bytes) == (plan.clusters, plan.bytes)
+    assert qemu.view(top) == before
+    for path in (base, middle, top):
+        found = qemu.check(path)
+        assert (found.corruptions, found.leaks) == (0, 0), f"{path.name}: {found.text}"
+    if isinstance(operation, Commit):
+        size = qemu.info(base)["virtual-size"]
+        assert size == (12 if verb == "commit" else 6) * MIB
+    assert [p["filename"] for p in qemu.backing_chain(top)] == [str(top), *([str(base)] if operation.base else [])]
