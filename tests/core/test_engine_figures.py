@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import BlockedError, StalePlanError, UsageError
 from backchain.jobs import Job
 from backchain.plan import Severity
@@ -14,9 +15,11 @@ from . import chains, qemu
 from .chains import Forest, Layer, Write
 from .test_engine_oracle import assert_damage_predicted
 from .test_map_oracle import LAYOUTS
-from .trial import BuiltinEngine, Trial, differing, links
+from .trial import Trial, differing, links
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .folders import Folders
 
 MIB = 1 << 20
@@ -214,13 +217,14 @@ def test_a_chain_that_changed_since_the_plan_is_planned_again(folders: Folders) 
 def test_what_makes_no_sense_is_a_usage_error(folders: Folders) -> None:
     with folders.fresh() as folder:
         built = chains.build(FIGURES, folder / "images")
-        for plan in (
+        senseless: list[Callable[[], Trial]] = [
             lambda: Trial.commit(built, SNAP_3, SNAP_1),
             lambda: Trial.commit(built, SNAP_1, SNAP_1),
             lambda: Trial.pull(built, SNAP_1, SNAP_3),
             lambda: Trial.pull(built, ROOT, None),
             lambda: Trial.pull(built, SNAP_2, SNAP_1),
-        ):
+        ]
+        for plan in senseless:
             with pytest.raises(UsageError) as caught:
                 plan()
             assert caught.value.exit_code == 2

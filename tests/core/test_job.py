@@ -181,9 +181,14 @@ def test_a_job_ends_once(folders: Folders) -> None:
 
 def test_ends_are_counted(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine itself ends a job once, whether it is done or cancelled."""
-    ends: list[object] = []
+    ends: list[BackchainError | None] = []
     original = Job.end
-    monkeypatch.setattr(Job, "end", lambda self, error=None: (ends.append(error), original(self, error))[1])
+
+    def counted(job: Job, error: BackchainError | None = None) -> None:
+        ends.append(error)
+        original(job, error)
+
+    monkeypatch.setattr(Job, "end", counted)
     with trial(folders, "pull") as found:
         BuiltinEngine().run(found.plan, Job(found.plan), FORCED)
     assert ends == [None]
