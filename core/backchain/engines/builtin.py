@@ -19,6 +19,7 @@ from backchain.engines.copier import Copier
 from backchain.errors import (
     BackchainError,
     BlockedError,
+    ImageError,
     ImageInUseError,
     ImageIOError,
     StalePlanError,
@@ -137,6 +138,8 @@ class _Run:
         transfer = transfer_over(layers, self._view, plan.target, plan.sources)
         grow_to = self._grow_to()
         target = self._writers.get(plan.target)
+        for image in self._writers.keys() & {plan.target, plan.emptied}:
+            self._check(image)
         for writer in self._writers.values():
             writer.prepare()
         if target is not None:
@@ -156,6 +159,12 @@ class _Run:
         job.enter(Phase.CLEANING)
         if plan.emptied is not None:
             self._writers[plan.emptied].empty()
+
+    def _check(self, image: ImageId) -> None:
+        try:
+            self._writers[image].check()
+        except ImageError as error:
+            raise type(error)(f"{self._plan.before[image].display_path}: {error.message}", error.hint) from error
 
     def growth(self) -> int:
         """Give the bytes by which the target's file grew on disk; 0 when it shrank."""

@@ -80,17 +80,6 @@ class Allocator:
         self._mark_used(clusters)
         return int(clusters[0])
 
-    def check_used(self, clusters: NDArray[np.int64]) -> None:
-        """Make sure that host clusters (ascending) which hold metadata are counted as used.
-
-        Raises:
-            MalformedImageError: One is not, so that it could be given out a second time.
-        """
-        for index in np.unique(clusters // self._entries).tolist():
-            inside = clusters[clusters // self._entries == index] - index * self._entries
-            if (self._block(index)[inside] == 0).any():
-                raise MalformedImageError("metadata of the image has refcount 0; run qemu-img check -r all on it")
-
     def release(self, clusters: NDArray[np.int64]) -> NDArray[np.int64]:
         """Take one reference from each host cluster (a cluster may be named more than once).
 

@@ -19,7 +19,7 @@ from backchain.hostfile import write_all
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
 from backchain.qcow2.image import Qcow2File
-from backchain.qcow2.layout import check_apart, metadata_clusters
+from backchain.qcow2.layout import check_references
 from backchain.qcow2.tables import compressed_extents
 
 if TYPE_CHECKING:
@@ -59,17 +59,23 @@ class Qcow2Writer:
         """Read L1 and refcount tables.
 
         Raises:
-            MalformedImageError: The file is damaged, or its tables overlap.
+            MalformedImageError: The file is damaged.
         """
         self._descriptor = descriptor
         self.header = header
         size = self._file_size = os.fstat(descriptor).st_size
         self.file = Qcow2File(descriptor, header, size)
         self.allocator = Allocator(descriptor, header, size)
-        self._metadata = metadata_clusters(self.file, self.allocator.table)
-        self.allocator.check_used(self._metadata)
         self._tables: list[_TableWrite] = []
         self._dropped: list[NDArray[np.int64]] = []
+
+    def check(self) -> None:
+        """Make sure that references and refcounts agree, before clusters are written in place, given out or freed.
+
+        Raises:
+            MalformedImageError: They do not.
+        """
+        check_references(self.file, self.allocator.table, self.allocator.end)
 
     def flush(self) -> None:
         """Bring everything written so far to the disk."""
@@ -99,9 +105,7 @@ class Qcow2Writer:
             inside = changed[(changed >= low) & (changed < high)]
             self._prepare_table(index, first, int(inside[0]), int(inside[-1]) + 1, change)
         standard = (change.new & np.uint64(fmt.OFLAG_COMPRESSED)) == 0
-        placed = np.where(standard, (change.new & _OFFSET).astype(np.int64), 0)
-        check_apart(placed[placed != 0] // self.header.cluster_size, self._metadata)
-        return placed
+        return np.where(standard, (change.new & _OFFSET).astype(np.int64), 0)
 
     def _prepare_table(self, index: int, first: int, low: int, high: int, change: TableChange) -> None:
         """Prepare entries [low, high) of the window, which all belong to L2 table `index`."""
@@ -335,7 +339,6 @@ class Qcow2Writer:
             return
         freed = self.allocator.release(np.concatenate(self._dropped))
         self._dropped.clear()
-        self._metadata = metadata_clusters(self.file, self.allocator.table)  # tables may have moved
         self.allocator.write_blocks()
         self.flush()
         self.allocator.punch(freed)
