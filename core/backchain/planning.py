@@ -213,12 +213,15 @@ class _Growth:
         self._any = False
         self._tables: set[int] = set()
         self._allocator: Allocator | None = None
+        self._first_end = 0
         header = transfer.target_header
         if header is not None:
             self._allocator = Allocator(self._layer.descriptor, header, self._size)
+            self._first_end = self._allocator.end
             needed = header.l1_entries_needed(max(transfer.size, header.size))
             if transfer.target > 0 and needed > header.l1_size:
                 self._allocator.allocate_adjacent(-(-needed * 8 // header.cluster_size))
+                self._any = True
 
     def add(self, window: Window) -> None:
         """Count one window."""
@@ -250,7 +253,9 @@ class _Growth:
             longer = max(0, transfer.size - self._size) if transfer.target > 0 else 0
             space = self._filled + (metadata if self._any else 0)
             return max(longer, space), space
-        space = self._allocator.allocated * header.cluster_size + self._filled
+        appended = min(self._allocator.allocated, self._allocator.end - self._first_end)
+        reused = self._allocator.allocated - appended  # each may open a page of its own in a hole
+        space = appended * header.cluster_size + reused * max(header.cluster_size, _PAGE) + self._filled
         longer = max(0, self._allocator.end * header.cluster_size - self._size)
         space += metadata if self._any else 0
         return max(space, longer), space
