@@ -162,12 +162,26 @@ def map_layers(layers: Sequence[Layer], start: int = 0, end: int | None = None) 
 
 def map_window(layers: Sequence[Layer], start: int, end: int) -> Runs:
     """Map one window [start, end) bytes of open layers, top first."""
-    runs = layers[0].runs(start, end)
-    for number, layer in enumerate(layers[1:], 1):
+    return _walk(layers[0].runs(start, end), layers[1:], layers[-1])
+
+
+def map_backing(layers: Sequence[Layer], start: int, end: int) -> Runs:
+    """Map what an overlay that holds nothing would read through `layers` (its backing chain, top first).
+
+    The window [start, end) bytes may reach past the end of every layer. Layer numbers count from 1; number 0 stands
+    for the overlay, which provides the zeros where `layers` have ended or are none.
+    """
+    runs = Runs.one(start, end, RunState.UNALLOCATED)
+    return _walk(runs, layers, layers[-1]) if layers else _absent(runs)
+
+
+def _walk(runs: Runs, below: Sequence[Layer], last: Layer) -> Runs:
+    """Put a top's `runs` over the layers `below` it, as far down as anything is left open."""
+    for number, layer in enumerate(below, 1):
         if not runs.unresolved().any():
             return runs
-        runs = overlay(runs, _layer_window(layer, number, start, end))
-    return runs if layers[-1].info.backing is not None else _absent(runs)
+        runs = overlay(runs, _layer_window(layer, number, int(runs.start[0]), runs.end))
+    return runs if last.info.backing is not None else _absent(runs)
 
 
 def _layer_window(layer: Layer, number: int, start: int, end: int) -> Runs:

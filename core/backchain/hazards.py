@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
     from backchain.operations import Operation
+    from backchain.shapes import Shape
 
 BLOCK, CONFIRM, WARN = Severity.BLOCK, Severity.CONFIRM, Severity.WARN
 _CLOSE_TO_FULL = 0.9
@@ -33,33 +34,27 @@ _CLOSE_TO_FULL = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the detectors look at.
-
-    Attributes:
-        view: The chain whose view is kept, top first.
-        target: The image that receives data.
-        sources: The images whose data moves, topmost first.
-        emptied: The active layer that a commit empties, or None.
-    """
+    """What the detectors look at: the graph, what is asked for, the images concerned, and the links to be written."""
 
     graph: ChainGraph
     operation: Operation
-    view: tuple[ImageId, ...]
-    target: ImageId
-    sources: tuple[ImageId, ...]
+    shape: Shape
     relinks: tuple[Relink, ...]
-    emptied: ImageId | None
 
     @property
-    def written(self) -> tuple[ImageId, ...]:
-        """The images whose files are written: target, relinked and emptied ones."""
-        emptied = () if self.emptied is None else (self.emptied,)
-        return tuple(dict.fromkeys((self.target, *(r.image for r in self.relinks), *emptied)))
+    def view(self) -> tuple[ImageId, ...]:
+        """The chain whose view is kept, top first."""
+        return self.shape.view
 
     @property
-    def involved(self) -> tuple[ImageId, ...]:
-        """Every image that is read or written."""
-        return tuple(dict.fromkeys((*self.view, *self.written)))
+    def target(self) -> ImageId:
+        """The image that receives data."""
+        return self.shape.target
+
+    @property
+    def sources(self) -> tuple[ImageId, ...]:
+        """The images whose data moves, topmost first."""
+        return self.shape.sources
 
     def names(self, images: Iterable[ImageId]) -> str:
         """List images for a message, safe to print."""
@@ -108,9 +103,9 @@ def _missing(facts: Facts) -> Iterator[Hazard]:
 
 
 def _in_use(facts: Facts) -> Iterator[Hazard]:
-    for image in facts.involved:
+    for image in facts.shape.involved:
         info = facts.graph[image]
-        if info.fingerprint is not None and locks.probe(info.path, writing=image in facts.written):
+        if info.fingerprint is not None and locks.probe(info.path, writing=image in facts.shape.written):
             yield Hazard(
                 "in-use", BLOCK, (image,),
                 f"{info.name} is in use by another process; shut the machine down or use its own block jobs",
@@ -162,7 +157,7 @@ def damaged_ranges(facts: Facts, victim: ImageId, copies: CopyList) -> tuple[tup
 
 
 def _damaged(facts: Facts) -> Iterator[Hazard]:
-    for image in facts.involved:
+    for image in facts.shape.involved:
         info = facts.graph[image]
         if info.state is ImageState.CORRUPT:
             yield Hazard("corrupt", BLOCK, (image,), f"{info.name} is marked corrupt; run qemu-img check -r all on it")
@@ -174,7 +169,7 @@ def _damaged(facts: Facts) -> Iterator[Hazard]:
 
 def _formats(facts: Facts) -> Iterator[Hazard]:
     """Compare the backing format that each overlay records with what its backing file is."""
-    for image in facts.involved:
+    for image in facts.shape.involved:
         info = facts.graph[image]
         backing = facts.graph.backing_of(image)
         if info.backing is None or backing is None or facts.graph[backing].state is ImageState.MISSING:
@@ -222,11 +217,11 @@ def _bitmaps(facts: Facts) -> Iterator[Hazard]:
 
 
 def _permission(facts: Facts) -> Iterator[Hazard]:
-    for image in facts.involved:
+    for image in facts.shape.involved:
         info = facts.graph[image]
-        mode = os.W_OK | os.R_OK if image in facts.written else os.R_OK
+        mode = os.W_OK | os.R_OK if image in facts.shape.written else os.R_OK
         if info.fingerprint is not None and not os.access(info.path, mode):
-            verb = "written" if image in facts.written else "read"
+            verb = "written" if image in facts.shape.written else "read"
             yield Hazard(
                 "permission", BLOCK, (image,), f"{info.name} cannot be {verb} by this user; change its permissions"
             )

@@ -20,15 +20,19 @@ import numpy as np
 
 from backchain.clustermap import Qcow2Layer, map_window
 from backchain.qcow2 import format as fmt
-from backchain.runs import ZERO_STATES, Runs, RunState, overlay, split_at
+from backchain.runs import ZERO_STATES, Runs, RunState, split_at
+from backchain.selection import Merged
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from backchain.clustermap import Layer
+    from backchain.image import ImageId
     from backchain.qcow2.header import Header
+    from backchain.selection import Selection
+    from backchain.shapes import Shape
 
 _ZERO_STATES = np.array(ZERO_STATES, np.uint8)
 _OFFSET = np.uint64(fmt.OFFSET_MASK)
@@ -98,7 +102,7 @@ class TableChange:
 
 
 class Transfer:
-    """A commit or a pull over open layers, as windows of work.
+    """An operation over open layers, as windows of work.
 
     Attributes:
         layers: The chain of the image whose view is kept, top first, down to its root.
@@ -108,16 +112,14 @@ class Transfer:
         cell_size: Guest bytes of a cell: the target's cluster, or the top's for a raw target.
     """
 
-    def __init__(self, layers: Sequence[Layer], target: int, sources: range) -> None:
-        """Describe the transfer; a commit has its target below the sources, a pull above."""
+    def __init__(self, layers: Sequence[Layer], target: int, selection: Selection) -> None:
+        """Describe the transfer of what `selection` selects into layer number `target`."""
         self.layers = tuple(layers)
         self.target = target
-        self.sources = sources
+        self.sources = selection.sources
         self.size = layers[0].size
-        below = sources.stop
-        self._below_size = layers[below].size if below < len(layers) else None
-        after = target + 1 if target >= below else below
-        self._backing_after = layers[after].size if after < len(layers) else 0
+        self._selection = selection
+        self._backing_after = selection.backing_after
         header = self.target_header
         self.cell_size = header.cluster_size if header else layers[0].info.cluster_size or 65536
 
@@ -132,7 +134,7 @@ class Transfer:
         step = max(min(layer.window_bytes for layer in self.layers), self.cell_size)
         for start in range(0, self.size, step):
             end = min(start + step, self.size)
-            covered, wanted = self._covered(start, end)
+            covered, wanted = self._selection.covered(start, end)
             if not wanted.any():
                 continue
             header = self.target_header
@@ -143,17 +145,6 @@ class Transfer:
             )
             if len(window.cells):
                 yield window
-
-    def _covered(self, start: int, end: int) -> tuple[Runs, NDArray[np.bool_]]:
-        """Give the runs of the layers down to the sources' last, and which of them are to move."""
-        stop = self.sources.stop
-        runs = map_window(self.layers[:stop], start, end)
-        if self._below_size is not None:
-            runs = overlay(runs, _below(start, end, self._below_size, stop))
-        wanted = ~runs.unresolved() & (runs.state != RunState.ABSENT)
-        if self.sources.start > 0:
-            wanted &= (runs.layer >= self.sources.start) | (runs.state == RunState.PAST_END)
-        return runs, wanted
 
     # --- raw ------------------------------------------------------------------------------------------------------
 
@@ -312,15 +303,6 @@ def _decide(
     return TableChange(old, new, bitmaps, changed, fresh, dropped), filled
 
 
-def _below(start: int, end: int, size: int, stop: int) -> Runs:
-    """Stand for the layer below the sources: it provides what is inside of it, and zeros past its end."""
-    inside = Runs.one(start, min(end, size), RunState.UNALLOCATED, layer=stop)
-    past = Runs.one(max(start, size), end, RunState.PAST_END, layer=stop - 1)
-    if end <= size:
-        return inside
-    return past if start >= size else Runs.join((inside, past))
-
-
 def _pieces(runs: Runs, keep: NDArray[np.bool_]) -> Pieces:
     return Pieces(
         runs.start[keep],
@@ -341,3 +323,16 @@ def _merge(first: Pieces, second: Pieces) -> Pieces:
 
 def _columns(pieces: Pieces) -> tuple[NDArray[np.generic], ...]:
     return pieces.guest, pieces.length, pieces.layer, pieces.zero, pieces.compressed, pieces.host
+
+
+def transfer_of(shape: Shape, layers: Mapping[ImageId, Layer]) -> Transfer:
+    """Describe the transfer of an operation.
+
+    Args:
+        shape: The images that the operation concerns.
+        layers: The open layer of each image of the view.
+    """
+    view = [layers[i] for i in shape.view]
+    target = shape.view.index(shape.target)
+    numbers = [shape.view.index(s) for s in shape.sources]
+    return Transfer(view, target, Merged(view, target, range(numbers[0], numbers[-1] + 1)))

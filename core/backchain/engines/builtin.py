@@ -28,9 +28,10 @@ from backchain.errors import (
 from backchain.image import Fingerprint, require_header
 from backchain.jobs import Phase
 from backchain.operations import Commit
-from backchain.planning import transfer_over, view_of
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.writer import Qcow2Writer
+from backchain.shapes import shape_of
+from backchain.transfer import transfer_of
 
 if TYPE_CHECKING:
     from backchain.image import ImageId
@@ -108,19 +109,17 @@ class _Run:
     def __init__(self, plan: Plan, job: Job, stack: ExitStack) -> None:
         self._plan = plan
         self._job = job
-        self._view = view_of(plan)
+        self._shape = shape_of(plan.before, plan.operation)
         self._writers: dict[ImageId, Qcow2Writer] = {}
         self._descriptors: dict[ImageId, int] = {}
-        emptied = () if plan.emptied is None else (plan.emptied,)
-        self._written = {plan.target, *(r.image for r in plan.relinked), *emptied}
-        for image in dict.fromkeys((*self._view, *self._written)):
+        for image in self._shape.involved:
             self._open(image, stack)
         self._before = os.fstat(self._descriptors[plan.target])
 
     def _open(self, image: ImageId, stack: ExitStack) -> None:
         """Open an image as QEMU would, take its locks, and make sure that it is what was planned for."""
         info = self._plan.before[image]
-        writing = image in self._written
+        writing = image in self._shape.written
         descriptor = os.open(info.path, (os.O_RDWR if writing else os.O_RDONLY) | os.O_CLOEXEC)
         stack.callback(os.close, descriptor)
         locks.take(descriptor, info.path, writing=writing)
@@ -134,8 +133,8 @@ class _Run:
     def perform(self) -> None:
         """Copy, then relink, then clean up."""
         plan, job = self._plan, self._job
-        layers = [make_layer(plan.before[i], self._descriptors[i]) for i in self._view]
-        transfer = transfer_over(layers, self._view, plan.target, plan.sources)
+        layers = {i: make_layer(plan.before[i], self._descriptors[i]) for i in self._shape.view}
+        transfer = transfer_of(self._shape, layers)
         grow_to = self._grow_to()
         target = self._writers.get(plan.target)
         for image in self._writers.keys() & {plan.target, plan.emptied}:
@@ -147,7 +146,7 @@ class _Run:
                 target.mark_bitmaps_in_use()
             if grow_to is not None:
                 target.reserve_size(grow_to)
-            layer = layers[transfer.target]
+            layer = layers[plan.target]
             assert isinstance(layer, Qcow2Layer)
             layer.file = target.file  # the writer keeps its L1 table current
         self._copy(transfer, target)
@@ -200,7 +199,7 @@ class _Run:
 
     def _grow_to(self) -> int | None:
         """Give the virtual size in bytes that a commit's target must grow to, or None."""
-        top, target = self._plan.before[self._view[0]], self._plan.before[self._plan.target]
+        top, target = self._plan.before[self._shape.view[0]], self._plan.before[self._plan.target]
         size = top.virtual_size or 0
         return size if size > (target.virtual_size or 0) else None
 

@@ -1,0 +1,153 @@
+"""What a transfer comes to: clusters and bytes by source, and what the target grows by. Nothing is written.
+
+The engine goes through the same windows; here they are counted, and the target's allocations are simulated.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backchain.clustermap import Qcow2Layer
+from backchain.plan import CopyList
+from backchain.qcow2.allocator import Allocator
+from backchain.raw import data_extents
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backchain.transfer import Transfer, Window
+
+_PAGE = 4096
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a transfer comes to.
+
+    Attributes:
+        clusters: Clusters of the target that change, by the index of the layer that they are counted for.
+        bytes: Guest data bytes that are written, likewise.
+        growth: Upper bound of what the target's file grows by, on disk or in length, in bytes.
+        space: The same on disk alone.
+    """
+
+    clusters: dict[int, int] = field(default_factory=dict)
+    bytes: dict[int, int] = field(default_factory=dict)
+    growth: int = 0
+    space: int = 0
+    _cells: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = field(
+        default_factory=list
+    )
+
+    def add(self, window: Window, sources: range) -> None:
+        """Count a window: its cells as runs of adjacent cells of one layer and kind, and the bytes by source."""
+        cells, layer, zero = window.cells, window.cell_layer, window.cell_zero
+        breaks = (np.diff(cells) != 1) | (np.diff(layer) != 0) | (zero[1:] != zero[:-1])
+        first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))
+        counts = np.diff(first, append=len(cells))
+        self._cells.append((cells[first] + window.first, counts, layer[first], zero[first]))
+        for number in np.unique(layer).tolist():
+            self.clusters[number] = self.clusters.get(number, 0) + int(np.count_nonzero(layer == number))
+        pieces = window.pieces
+        moved = ~pieces.zero & (pieces.layer >= sources.start) & (pieces.layer < sources.stop)
+        for number in np.unique(pieces.layer[moved]).tolist():
+            amount = int(pieces.length[moved & (pieces.layer == number)].sum())
+            self.bytes[number] = self.bytes.get(number, 0) + amount
+
+    def copy_list(self, cell_size: int, sources: range) -> CopyList:
+        """Give the cells as a plan's copy list; they are of `cell_size` bytes, and numbered from `sources` on."""
+        columns = list(zip(*self._cells, strict=True)) or [(), (), (), ()]
+        starts, counts, layers, zero = (np.concatenate([np.zeros(0, np.int64), *column]) for column in columns)
+        return CopyList(cell_size, starts, counts, (layers - sources.start).astype(np.uint8), zero.astype(np.bool_))
+
+
+def count(transfer: Transfer) -> Tally:
+    """Count a transfer's windows, and simulate what its target allocates."""
+    tally = Tally()
+    growth = _Growth(transfer)
+    for window in transfer.windows():
+        tally.add(window, transfer.sources)
+        growth.add(window)
+    tally.growth, tally.space = growth.result()
+    return tally
+
+
+class _Growth:
+    """Upper bound of what the target grows by: the allocations are simulated, holes that are filled are counted."""
+
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer = transfer
+        self._layer = transfer.layers[transfer.target]
+        self._status = os.fstat(self._layer.descriptor)
+        self._size = os.lseek(self._layer.descriptor, 0, os.SEEK_END)
+        self._sparse = self._status.st_blocks * 512 < self._size
+        self._filled = 0
+        self._writes = 0
+        self._any = False
+        self._tables: set[int] = set()
+        self._allocator: Allocator | None = None
+        self._first_end = 0
+        header = transfer.target_header
+        if header is not None:
+            self._allocator = Allocator(self._layer.descriptor, header, self._size)
+            self._first_end = self._allocator.end
+            needed = header.l1_entries_needed(max(transfer.size, header.size))
+            if transfer.target > 0 and needed > header.l1_size:
+                self._allocator.allocate_adjacent(-(-needed * 8 // header.cluster_size))
+                self._any = True
+
+    def add(self, window: Window) -> None:
+        """Count one window."""
+        self._any = True
+        change, header = window.tables, self._transfer.target_header
+        pieces = window.pieces
+        if change is None or header is None or self._allocator is None:
+            self._fill(pieces.guest, pieces.length)
+            return
+        assert isinstance(self._layer, Qcow2Layer)
+        self._allocator.allocate(int(np.count_nonzero(change.fresh)))
+        l1 = self._layer.file.l1
+        tables = np.unique((window.first + np.flatnonzero(change.changed)) // header.l2_entries)
+        fresh = [t for t in tables.tolist() if t not in self._tables and not (t < len(l1) and int(l1[t]) >> 63)]
+        self._tables.update(fresh)
+        self._allocator.allocate(len(fresh))
+        if self._sparse:
+            cluster = pieces.guest // header.cluster_size - window.first
+            old = (change.old[cluster] & np.uint64((1 << 56) - (1 << 9))).astype(np.int64)
+            stays = (old != 0) & ~change.fresh[cluster]
+            self._fill((old + pieces.guest % header.cluster_size)[stays], pieces.length[stays])
+        self._writes += len(pieces.guest)
+
+    def result(self) -> tuple[int, int]:
+        """Give (growth, space): bytes by which the file grows at most, on disk or in length; on disk alone."""
+        header, transfer = self._transfer.target_header, self._transfer
+        metadata = _PAGE * (2 + self._writes // 300)
+        if self._allocator is None or header is None:
+            longer = max(0, transfer.size - self._size) if transfer.target > 0 else 0
+            space = self._filled + (metadata if self._any else 0)
+            return max(longer, space), space
+        appended = min(self._allocator.allocated, self._allocator.end - self._first_end)
+        reused = self._allocator.allocated - appended  # each may open a page of its own in a hole
+        space = appended * header.cluster_size + reused * max(header.cluster_size, _PAGE) + self._filled
+        longer = max(0, self._allocator.end * header.cluster_size - self._size)
+        space += metadata if self._any else 0
+        return max(space, longer), space
+
+    def _fill(self, offsets: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Count the bytes of host ranges that are holes now, in whole pages."""
+        if not len(offsets):
+            return
+        if not self._sparse and int((offsets + lengths).max()) <= self._size:
+            return
+        joined = np.flatnonzero(offsets[1:] != offsets[:-1] + lengths[:-1]) + 1
+        first = np.concatenate((np.zeros(1, np.int64), joined))
+        ends = np.concatenate((offsets[joined - 1] + lengths[joined - 1], offsets[-1:] + lengths[-1:]))
+        for start, end in zip(offsets[first].tolist(), ends.tolist(), strict=True):
+            low, high = start // _PAGE * _PAGE, -(-end // _PAGE) * _PAGE
+            stored = sum(e - s for s, e in data_extents(self._layer.descriptor, low, min(high, self._size)))
+            self._filled += max(0, high - low - stored)
+            self._writes += 1
