@@ -85,8 +85,12 @@ class Qcow2Layer:
 
 
 @contextmanager
-def open_layers(images: Sequence[ImageInfo]) -> Iterator[tuple[Layer, ...]]:
+def open_layers(images: Sequence[ImageInfo], *, keyless: bool = False) -> Iterator[tuple[Layer, ...]]:
     """Open the images of a chain (top first) for reading; they are closed on leaving.
+
+    Args:
+        images: The images.
+        keyless: Whether encrypted ones may be among them: their tables can be read without a key, their data cannot.
 
     Raises:
         MissingImageError: One cannot be opened.
@@ -94,12 +98,12 @@ def open_layers(images: Sequence[ImageInfo]) -> Iterator[tuple[Layer, ...]]:
         MalformedImageError: One is damaged.
     """
     with ExitStack() as stack:
-        yield tuple(stack.enter_context(_open_layer(info)) for info in images)
+        yield tuple(stack.enter_context(_open_layer(info, keyless=keyless)) for info in images)
 
 
 @contextmanager
-def _open_layer(info: ImageInfo) -> Iterator[Layer]:
-    _check_supported(info)
+def _open_layer(info: ImageInfo, *, keyless: bool) -> Iterator[Layer]:
+    _check_supported(info, keyless=keyless)
     try:
         descriptor = os.open(info.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -122,14 +126,14 @@ def make_layer(info: ImageInfo, descriptor: int) -> Layer:
         raise type(error)(f"{info.display_path}: {error.message}", error.hint) from error
 
 
-def _check_supported(info: ImageInfo) -> None:
+def _check_supported(info: ImageInfo, *, keyless: bool) -> None:
     if not info.readable:
         raise UnsupportedImageError(f"{info.display_path}: {info.problem or 'the image cannot be read'}")
     if info.header is None:
         return
     if info.header.incompatible_features & fmt.INCOMPAT_DATA_FILE:
         raise UnsupportedImageError(f"{info.display_path}: images with an external data file are not supported")
-    if info.header.crypt_method:
+    if info.encrypted and not keyless:
         raise UnsupportedImageError(f"{info.display_path}: encrypted images are not supported")
 
 

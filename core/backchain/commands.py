@@ -6,27 +6,52 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
-from backchain.operations import Commit
+from backchain.operations import Commit, Rebase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from backchain.graph import ChainGraph
-    from backchain.operations import Operation, Pull
+    from backchain.image import ImageId
+    from backchain.operations import Pull, Snapshot, Transferring
     from backchain.plan import Relink
 
 
-def equivalent_commands(
-    graph: ChainGraph, operation: Operation, relinks: tuple[Relink, ...]
-) -> tuple[tuple[str, str], ...]:
-    """Give (tool, command) pairs that do the same; the tools are "qemu-img", "virsh" and "qmp".
+Commands = tuple[tuple[str, str], ...]
+"""Pairs (tool, command); the tools are "qemu-img", "virsh", "qmp" and "sh"."""
+
+
+def equivalent_commands(graph: ChainGraph, operation: Transferring, relinks: tuple[Relink, ...]) -> Commands:
+    """Give the commands that do the same.
 
     Sources: qemu-img(1), virsh(1), QEMU's live block operations and QAPI reference (block-commit, block-stream).
     """
     if isinstance(operation, Commit):
         return _commit(graph, operation, relinks)
+    if isinstance(operation, Rebase):
+        return _rebase(graph, operation, relinks[0])
     return _pull(graph, operation, relinks)
 
 
-def _commit(graph: ChainGraph, operation: Commit, relinks: tuple[Relink, ...]) -> tuple[tuple[str, str], ...]:
+def snapshot_commands(graph: ChainGraph, operation: Snapshot, relink: Relink) -> Commands:
+    """Give the commands that make the same overlay."""
+    image, overlay = graph[operation.image].path, operation.overlay
+    create = ["qemu-img", "create", "-f", "qcow2", "-b", relink.name or "", "-F", relink.format or "raw", str(overlay)]
+    virsh = ["virsh", "snapshot-create-as", "DOMAIN", "NAME", "--disk-only", "--atomic", "--diskspec"]
+    arguments = {"node-name": f"NODE-OF-{image.name}", "snapshot-file": str(overlay), "format": "qcow2"}
+    return (
+        ("qemu-img", shlex.join(create)),
+        ("virsh", shlex.join([*virsh, f"DISK,snapshot=external,file={overlay}"])),
+        ("qmp", json.dumps({"execute": "blockdev-snapshot-sync", "arguments": arguments})),
+    )
+
+
+def delete_commands(graph: ChainGraph, images: Iterable[ImageId]) -> Commands:
+    """Give the command that removes the same files."""
+    return (("sh", shlex.join(["rm", "--", *(str(graph[i].path) for i in images)])),)
+
+
+def _commit(graph: ChainGraph, operation: Commit, relinks: tuple[Relink, ...]) -> Commands:
     top, base = graph[operation.top].path, graph[operation.base].path
     direct = graph.backing_of(operation.top) == operation.base
     overlays = graph.overlays_of(operation.top)
@@ -47,7 +72,7 @@ def _commit(graph: ChainGraph, operation: Commit, relinks: tuple[Relink, ...]) -
     return tuple(commands)
 
 
-def _pull(graph: ChainGraph, operation: Pull, relinks: tuple[Relink, ...]) -> tuple[tuple[str, str], ...]:
+def _pull(graph: ChainGraph, operation: Pull, relinks: tuple[Relink, ...]) -> Commands:
     path = str(graph[operation.image].path)
     relink = relinks[0]
     rebase = ["qemu-img", "rebase", "-f", "qcow2", "-b", relink.name or ""]
@@ -63,6 +88,13 @@ def _pull(graph: ChainGraph, operation: Pull, relinks: tuple[Relink, ...]) -> tu
         ("virsh", shlex.join([*virsh, "--wait", "--verbose"])),
         ("qmp", json.dumps({"execute": "block-stream", "arguments": arguments})),
     )
+
+
+def _rebase(graph: ChainGraph, operation: Rebase, relink: Relink) -> Commands:
+    words = ["qemu-img", "rebase", *(["-u"] if operation.unsafe else []), "-f", "qcow2", "-b", relink.name or ""]
+    if relink.new is not None:
+        words += ["-F", relink.format or "raw"]
+    return (("qemu-img", shlex.join([*words, str(graph[operation.image].path)])),)
 
 
 def _rebase_u(graph: ChainGraph, relink: Relink) -> str:

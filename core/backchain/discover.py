@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backchain.errors import MissingImageError
 from backchain.filename import BackingLink, printable
-from backchain.graph import ChainGraph
+from backchain.graph import ChainGraph, Surroundings
 from backchain.image import (
     Fingerprint,
     ImageId,
@@ -25,10 +26,13 @@ from backchain.image import (
     missing_image,
     read_image_info,
 )
+from backchain.journal import Stage, read_journal
 from backchain.scan import DEFAULT_BUDGET, FolderScan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from backchain.journal import Record
 
 KNOWN_FORMATS = frozenset({"qcow2", "raw"})
 """Formats that backchain reads."""
@@ -63,17 +67,21 @@ class _Discovery:
         self._links: dict[ImageId, ImageId] = {}
         self._asked: dict[ImageId, None] = {}
         self._searched: set[Path] = set()
+        self._roots: dict[Path, None] = {}
         self._scan = FolderScan(budget)
 
     def run(self, paths: Sequence[Path], scan: Sequence[Path]) -> ChainGraph:
         for path in paths:
             if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, it takes what may not be looked at for no folder
+                self._roots[path] = None
                 self._asked.update(dict.fromkeys(self._search(path)))
             else:
+                self._roots[path.parent] = None
                 self._asked[self._add(read_image_info(path))] = None
         for folder in scan:
             if not os.path.isdir(folder):  # noqa: PTH112 - as above
                 raise MissingImageError(f"{printable(str(folder))} is not a folder")
+            self._roots[folder] = None
             self._search(folder)
         connected = self._search_own_folders()
         return self._graph(connected)
@@ -142,8 +150,36 @@ class _Discovery:
         order = [*self._asked, *(i for i in self._images if i not in self._asked)]
         images = [self._images[i] for i in order if i in connected]
         links = [(o, b) for o, b in self._trusted_links() if o in connected]
-        graph = ChainGraph(images, links, incomplete=self._scan.notes())
-        return graph.with_changes(replace=[_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop])
+        journals = tuple(r for p in self._scan.journals if (r := read_journal(p)) is not None)
+        incomplete = (*self._scan.notes(), *self._riddles(connected))
+        graph = ChainGraph(images, links, Surroundings(incomplete, tuple(self._roots), journals, self._users()))
+        looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]
+        return graph.with_changes(replace=[*looped, *_invalidated(graph, journals)])
+
+    def _riddles(self, connected: set[ImageId]) -> Iterator[str]:
+        """Name the images whose header is damaged: what backs them cannot be told."""
+        for image, info in self._images.items():
+            if image not in connected and info.format == "qcow2" and info.state is ImageState.UNREADABLE:
+                yield f"{info.display_path}: {info.problem}, so that nobody knows what backs it"
+
+    def _users(self) -> dict[ImageId, tuple[str, ...]]:
+        """Give the external data files, each with the image that keeps its data there."""
+        users: dict[ImageId, tuple[str, ...]] = {}
+        for info in self._images.values():
+            if info.data_file is not None:
+                with suppress(OSError, ValueError):
+                    file = image_id(info.data_file.stat())
+                    users[file] = (*users.get(file, ()), f"the data file of {info.name}")
+        return users
+
+
+def _invalidated(graph: ChainGraph, journals: Iterable[Record]) -> Iterator[ImageInfo]:
+    """Mark the images that a commit has invalidated, as its journal remembers, and that are still as they were then."""
+    left = {f for r in journals if r.stage is Stage.LEFT for _, f in r.intent.invalidated}
+    for image in graph:
+        info = graph[image]
+        if info.state is ImageState.OK and info.fingerprint in left:
+            yield replace(info, state=ImageState.INVALID, problem="a commit has changed what it relied on")
 
 
 def _read(path: Path) -> ImageInfo | None:

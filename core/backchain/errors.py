@@ -92,6 +92,12 @@ class ImageIOError(BackchainError):
     exit_code = 6
 
 
+class VerificationError(BackchainError):
+    """After an operation an image does not read what it should: a defect, or a disk that lies (exit status 1)."""
+
+    title = "Verification failed"
+
+
 class JobCancelledError(BackchainError):
     """The user cancelled the job; the chain still reads the same (exit status 7)."""
 

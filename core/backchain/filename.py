@@ -12,7 +12,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_BACKING_NAME = 1023
 """Longest backing file name in bytes (qcow2 specification, header field backing_file_size)."""
@@ -78,6 +81,14 @@ def backing_name_for(overlay: Path, backing: Path, *, relative: bool) -> str:
         return str(target)
     name = os.path.relpath(target, folder)
     return f"./{name}" if has_protocol(name) else name
+
+
+def is_within(path: Path, folders: Iterable[Path]) -> bool:
+    """Say whether a file lies in one of the folders or below: by its path as given, or by where it really is."""
+    if ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders):
+        return True
+    real = os.path.realpath(path)
+    return any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 
 def printable(text: str) -> str:

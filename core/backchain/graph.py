@@ -6,14 +6,36 @@ missing or unreadable is a node of its own; a loop is kept as it is found and re
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 
+from backchain.filename import is_within
+from backchain.image import ImageId, ImageInfo, ImageState
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
-    from backchain.image import ImageId, ImageInfo
+    from backchain.journal import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What was found around the images of a graph.
+
+    Attributes:
+        incomplete: What could not be looked at (folders, budget), one line each: overlays may hide there.
+        roots: Folders that were given; a link that leads out of them is not trusted. Empty: nothing is known of it.
+        journals: What operations that were interrupted, or that left invalid images, have written down.
+        users: What else needs a file, besides overlays: a line for each.
+    """
+
+    incomplete: tuple[str, ...] = ()
+    roots: tuple[Path, ...] = ()
+    journals: tuple[Record, ...] = ()
+    users: Mapping[ImageId, tuple[str, ...]] = field(default_factory=dict)
 
 
 class ChainGraph:
@@ -26,15 +48,14 @@ class ChainGraph:
         self,
         images: Iterable[ImageInfo],
         links: Iterable[tuple[ImageId, ImageId]],
-        *,
-        incomplete: Iterable[str] = (),
+        surroundings: Surroundings | None = None,
     ) -> None:
         """Build the graph.
 
         Args:
             images: The nodes; the first record of an identity wins.
             links: Pairs (overlay, backing file) of identities that are among the images.
-            incomplete: What could not be looked at (folders, budget), one line each: overlays may hide there.
+            surroundings: What was found around them.
         """
         self._digraph: nx.DiGraph[ImageId] = nx.DiGraph()
         self._images: dict[ImageId, ImageInfo] = {}
@@ -42,7 +63,7 @@ class ChainGraph:
             self._images.setdefault(image.id, image)
         self._digraph.add_nodes_from(self._images)
         self._digraph.add_edges_from(links)
-        self.incomplete = tuple(incomplete)
+        self.surroundings = surroundings or Surroundings()
 
     @property
     def digraph(self) -> nx.DiGraph[ImageId]:
@@ -53,6 +74,21 @@ class ChainGraph:
     def images(self) -> Mapping[ImageId, ImageInfo]:
         """Every image by its identity, in the order in which they were found."""
         return self._images
+
+    @property
+    def incomplete(self) -> tuple[str, ...]:
+        """What could not be looked at, one line each: overlays may hide there."""
+        return self.surroundings.incomplete
+
+    @property
+    def interrupted(self) -> tuple[Record, ...]:
+        """Operations that died or gave up amid their work, as their journals tell."""
+        return tuple(r for r in self.surroundings.journals if r.interrupted)
+
+    @property
+    def users(self) -> Mapping[ImageId, tuple[str, ...]]:
+        """What else needs a file, besides overlays: a line for each."""
+        return self.surroundings.users
 
     def __getitem__(self, image: ImageId) -> ImageInfo:
         return self._images[image]
@@ -110,6 +146,14 @@ class ChainGraph:
         """Whether `image` backs nothing: it is the active layer of its chain."""
         return bool(self._digraph.in_degree(image) == 0)
 
+    def is_trusted(self, image: ImageId) -> bool:
+        """Whether an image lies in one of the folders that were given, links of folders followed."""
+        roots = self.surroundings.roots
+        if not roots or image not in self._images:
+            return True
+        info = self._images[image]
+        return info.remote is None and is_within(info.path, roots)
+
     def loops(self) -> tuple[frozenset[ImageId], ...]:
         """Give the loops: sets of images that back one another in a circle."""
         return tuple(
@@ -128,6 +172,8 @@ class ChainGraph:
         relink: Mapping[ImageId, ImageId | None] | None = None,
         replace: Iterable[ImageInfo] = (),
         unlink: Iterable[ImageId] = (),
+        add: Iterable[ImageInfo] = (),
+        remove: Iterable[ImageId] = (),
     ) -> ChainGraph:
         """Give the graph after an operation.
 
@@ -135,12 +181,21 @@ class ChainGraph:
             relink: New backing file per image; None stands for no backing file.
             replace: Records that take the place of those with the same identity.
             unlink: Images whose edge to their backing file is dropped.
+            add: New images; `relink` may name them.
+            remove: Images that are gone, with their edges.
         """
         changed = dict(relink or {}) | dict.fromkeys(unlink)
         records = {i.id: i for i in replace}
+        gone = set(remove)
+        images = [*(records.get(i, info) for i, info in self._images.items() if i not in gone), *add]
         links = [(o, b) for o, b in self._digraph.edges if o not in changed]
         links += [(o, b) for o, b in changed.items() if b is not None]
-        return ChainGraph((records.get(i, info) for i, info in self._images.items()), links, incomplete=self.incomplete)
+        return ChainGraph(images, [(o, b) for o, b in links if not gone & {o, b}], self.surroundings)
+
+    def without_invalid_links(self) -> ChainGraph:
+        """Give the graph in which no invalid image counts as an overlay: it holds nothing that could be harmed."""
+        invalid = [i for i, info in self._images.items() if info.state is ImageState.INVALID]
+        return self.with_changes(unlink=invalid) if invalid else self
 
     def to_json(self) -> dict[str, Any]:
         """Give the graph's JSON document as DESIGN's contract sets it out."""

@@ -124,12 +124,23 @@ class ImageInfo:
             "zstd": header.compression_type == fmt.COMPRESSION_ZSTD,
             "lazy-refcounts": header.compatible_features & fmt.COMPAT_LAZY_REFCOUNTS,
             "data-file": header.incompatible_features & fmt.INCOMPAT_DATA_FILE,
-            "encrypted": header.crypt_method,
+            "encrypted": self.encrypted,
             "internal-snapshots": header.nb_snapshots,
             "bitmaps": self.has_bitmaps,
             f"refcount-bits={header.refcount_bits}": header.refcount_bits != 16,
         }
         return (f"v{header.version}", *(name for name, present in known.items() if present))
+
+    @property
+    def data_file(self) -> Path | None:
+        """The external data file that holds the guest's data, or None when the image holds it itself."""
+        name = self.header.extension(fmt.EXT_DATA_FILE) if self.header is not None else None
+        return resolve_backing(self.path, os.fsdecode(name), None).path if name else None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the guest's data is stored encrypted."""
+        return self.header is not None and self.header.crypt_method != 0
 
     @property
     def has_bitmaps(self) -> bool:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backchain.image import ImageId
 
 
@@ -25,6 +27,11 @@ class Commit:
 
     name = "commit"
 
+    @property
+    def subject(self) -> ImageId:
+        """The image that the operation is about: the uppermost one that it concerns."""
+        return self.top
+
 
 @dataclass(frozen=True, slots=True)
 class Pull:
@@ -40,5 +47,92 @@ class Pull:
 
     name = "pull"
 
+    @property
+    def subject(self) -> ImageId:
+        """The image that the operation is about."""
+        return self.image
 
-Operation = Commit | Pull
+
+@dataclass(frozen=True, slots=True)
+class Rebase:
+    """Give `image` another backing file (QEMU: rebase).
+
+    Attributes:
+        image: The overlay.
+        backing: Its new backing file, or None for none.
+        unsafe: Change the link alone (``qemu-img rebase -u``); else what differs is copied into the image first.
+        backing_name: Name to record; None derives one from the paths.
+        backing_format: Format to record; None records what the new backing file is.
+    """
+
+    image: ImageId
+    backing: ImageId | None
+    unsafe: bool = False
+    backing_name: str | None = None
+    backing_format: str | None = None
+
+    name = "rebase"
+
+    @property
+    def subject(self) -> ImageId:
+        """The image that the operation is about."""
+        return self.image
+
+    @property
+    def base(self) -> ImageId | None:
+        """The image below the moved data, as of the other operations."""
+        return self.backing
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Put a new, empty overlay on `image`, so that `image` keeps its content from then on.
+
+    Attributes:
+        image: The image that backs the new overlay.
+        overlay: File to be made; must not exist.
+    """
+
+    image: ImageId
+    overlay: Path
+
+    name = "snapshot"
+
+    @property
+    def subject(self) -> ImageId:
+        """The image that the operation is about."""
+        return self.image
+
+    @property
+    def base(self) -> None:
+        """No image lies below moved data, as none moves."""
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove image files that nothing depends on.
+
+    Attributes:
+        images: The files to be removed.
+    """
+
+    images: tuple[ImageId, ...]
+
+    name = "delete"
+
+    @property
+    def subject(self) -> ImageId:
+        """The image that the operation is about: the first of those to be removed."""
+        return self.images[0]
+
+    @property
+    def base(self) -> None:
+        """No image lies below moved data, as none moves."""
+        return
+
+
+Transferring = Commit | Pull | Rebase
+"""Operations that move guest data into a target."""
+
+Operation = Transferring | Snapshot | Delete

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import numpy as np
 
-    import numpy as np
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from numpy.typing import NDArray
 
     from backchain.graph import ChainGraph
-    from backchain.image import Fingerprint, ImageId
+    from backchain.image import Fingerprint, ImageId, ImageInfo
     from backchain.operations import Operation
 
 
@@ -41,6 +42,11 @@ class Hazard:
     images: tuple[ImageId, ...]
     message: str
     ranges: tuple[tuple[int, int], ...] = ()
+
+
+def gravest_first(hazards: Iterable[Hazard]) -> tuple[Hazard, ...]:
+    """Sort hazards: what stops the run comes first; else they keep their order."""
+    return tuple(sorted(hazards, key=lambda h: list(Severity).index(h.severity)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +99,12 @@ class CopyList:
     counts: NDArray[np.int64]
     sources: NDArray[np.uint8]
     zero: NDArray[np.bool_]
+
+    @classmethod
+    def nothing(cls, cluster_size: int) -> CopyList:
+        """Make the list of an operation that copies nothing."""
+        empty = np.zeros(0, np.int64)
+        return cls(cluster_size, empty, empty, np.zeros(0, np.uint8), np.zeros(0, np.bool_))
 
     @property
     def clusters(self) -> int:
@@ -153,6 +165,10 @@ class Plan:
         """The images whose data is merged, topmost first, whether or not they hold any."""
         return tuple(c.source for c in self.copies)
 
+    def info(self, image: ImageId) -> ImageInfo:
+        """Give the record of an image of the plan: as it is, or as it will be when the plan makes it."""
+        return self.before[image] if image in self.before else self.after[image]
+
     def stopping(self, forced: frozenset[str] = frozenset()) -> tuple[Hazard, ...]:
         """Give the hazards that stop the run: blocking ones, and those to confirm that `forced` does not name."""
         return tuple(
@@ -165,7 +181,7 @@ class Plan:
         """Give the plan's JSON document as DESIGN's contract sets it out (paths in place of identities)."""
 
         def path(image: ImageId | None) -> str | None:
-            return self.before[image].location if image is not None else None
+            return self.info(image).location if image is not None else None
 
         return {
             "operation": self.operation.name,

@@ -1,7 +1,12 @@
-"""From an operation and a graph to a Plan. Nothing is written; tables are read, never guest data."""
+"""From an operation and a graph to a Plan. Nothing is written; guest data is read only where it decides.
+
+A commit and a pull are counted from the tables alone. A rebase compares the data of its two backing files wherever the
+tables do not prove it equal, and a commit that would harm a sibling compares what the sibling would read.
+"""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,15 +14,26 @@ from backchain.clustermap import open_layers
 from backchain.commands import equivalent_commands
 from backchain.counting import Tally, count
 from backchain.filename import backing_name_for, has_protocol
+from backchain.fileplans import plan_delete, plan_snapshot
 from backchain.hazards import Facts, content_hazards, structural_hazards
-from backchain.image import ImageId, ImageState
-from backchain.plan import Plan, Relink, Severity, SourceCopy
+from backchain.image import ImageState
+from backchain.operations import Delete, Rebase, Snapshot
+from backchain.plan import Plan, Relink, Severity, SourceCopy, gravest_first
 from backchain.shapes import Shape, shape_of
 from backchain.transfer import transfer_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backchain.graph import ChainGraph
-    from backchain.operations import Operation
+    from backchain.image import ImageId
+    from backchain.operations import Operation, Transferring
+    from backchain.plan import Hazard
+
+_UNREADABLE = frozenset({"loop", "missing-backing"})
+"""Hazards that leave no chain to be counted."""
+_TICK_NS = 20_000_000
+"""Two writes within a tick of the kernel's clock (at most 10 ms) may leave a file with one time of change."""
 
 
 def make_plan(graph: ChainGraph, operation: Operation, *, engine: str = "builtin") -> Plan:
@@ -28,48 +44,79 @@ def make_plan(graph: ChainGraph, operation: Operation, *, engine: str = "builtin
         operation: What is asked for; its images must be in the graph.
         engine: Name of the engine that shall run the plan.
 
+    Returns:
+        The plan. Its graphs show no links of images that a commit has invalidated.
+
     Raises:
-        UsageError: The operation makes no sense on this graph (base not below top, nothing between).
+        UsageError: The operation makes no sense on this graph (base not below top, nothing between, file exists).
         ImageError: An image of the chain is damaged or not supported.
     """
+    graph = graph.without_invalid_links()
+    if isinstance(operation, Snapshot):
+        return plan_snapshot(graph, operation, engine)
+    if isinstance(operation, Delete):
+        return plan_delete(graph, operation, engine)
+    return _plan_transfer(graph, operation, engine)
+
+
+def _plan_transfer(graph: ChainGraph, operation: Transferring, engine: str) -> Plan:
     shape = shape_of(graph, operation)
-    relinks = tuple(_relink(graph, i, shape.new_backing) for i in shape.relinked)
+    relinks = tuple(_relink(graph, i, shape.new_backing, operation) for i in shape.relinked)
     facts = Facts(graph, operation, shape, relinks)
     hazards = structural_hazards(facts)
-    tally = Tally()
-    if not any(h.severity is Severity.BLOCK and h.code in {"loop", "missing-backing"} for h in hazards):
+    _outlast_the_clock(graph, shape)
+    tally, numbers = Tally(), [shape.view.index(s) for s in shape.sources]
+    cell_size = graph[shape.target].cluster_size or graph[shape.view[0]].cluster_size or 65536
+    copies = tally.copy_list(cell_size, range(0))
+    if _countable(hazards, operation):
         tally = _count(graph, shape)
-    numbers = [shape.view.index(s) for s in shape.sources]
+        copies = tally.copy_list(cell_size, range(numbers[0], numbers[-1] + 1) if numbers else range(0))
+        hazards += content_hazards(facts, copies, tally.space)
     sources = tuple(
         SourceCopy(s, tally.clusters.get(n, 0), tally.bytes.get(n, 0))
         for s, n in zip(shape.sources, numbers, strict=True)
     )
-    cell_size = graph[shape.target].cluster_size or graph[shape.view[0]].cluster_size or 65536
-    copy_list = tally.copy_list(cell_size, range(numbers[0], numbers[-1] + 1))
-    hazards += content_hazards(facts, copy_list, tally.space)
-    hazards.sort(key=lambda h: list(Severity).index(h.severity))
     after, removable = _after(graph, shape, tally)
     return Plan(
-        operation, engine, shape.target, sources, copy_list, tally.growth, relinks, shape.invalidated, removable,
-        shape.emptied, tuple(hazards), equivalent_commands(graph, operation, relinks), graph, after,
+        operation, engine, shape.target, sources, copies, tally.growth, relinks, shape.invalidated, removable,
+        shape.emptied, gravest_first(hazards), equivalent_commands(graph, operation, relinks), graph, after,
         {i: f for i in shape.involved if (f := graph[i].fingerprint) is not None},
     )  # fmt: skip
 
 
-def _relink(graph: ChainGraph, image: ImageId, new: ImageId | None) -> Relink:
-    """Choose the name to record: as relative or absolute as the name that is recorded now."""
+def _outlast_the_clock(graph: ChainGraph, shape: Shape) -> None:
+    """Wait until a write that follows would change a file's time, so that its fingerprint tells."""
+    times = [f.mtime_ns for i in shape.involved if (f := graph[i].fingerprint) is not None]
+    rest = max(times, default=0) + _TICK_NS - time.time_ns()
+    if 0 < rest <= _TICK_NS:
+        time.sleep(rest / 1e9)
+
+
+def _countable(hazards: Sequence[Hazard], operation: Transferring) -> bool:
+    """Whether the chain can be read; a rebase compares data, which needs a key where it is encrypted."""
+    codes = {h.code for h in hazards if h.severity is Severity.BLOCK}
+    return not codes & _UNREADABLE and not (isinstance(operation, Rebase) and "encryption" in codes)
+
+
+def _relink(graph: ChainGraph, image: ImageId, new: ImageId | None, operation: Transferring) -> Relink:
+    """Choose the name to record: the one asked for, or one as relative or absolute as that which is recorded now."""
     old = graph.backing_of(image)
     if new is None:
         return Relink(image, old, None, None, None)
     recorded = graph[image].backing
     relative = recorded is None or not (recorded.name.startswith("/") or has_protocol(recorded.name))
     name = backing_name_for(graph[image].path, graph[new].path, relative=relative)
-    return Relink(image, old, new, name, graph[new].format)
+    kind = graph[new].format
+    if isinstance(operation, Rebase):
+        name, kind = operation.backing_name or name, operation.backing_format or kind
+    return Relink(image, old, new, name, kind)
 
 
 def _count(graph: ChainGraph, shape: Shape) -> Tally:
-    with open_layers([graph[i] for i in shape.view]) as layers:
-        return count(transfer_of(shape, dict(zip(shape.view, layers, strict=True))))
+    images = dict.fromkeys((*shape.view, *(shape.below or ()))) if shape.sources else {}
+    with open_layers([graph[i] for i in images], keyless=True) as layers:
+        transfer = transfer_of(shape, dict(zip(images, layers, strict=True)))
+        return count(transfer) if transfer is not None else Tally()
 
 
 def _after(graph: ChainGraph, shape: Shape, tally: Tally) -> tuple[ChainGraph, tuple[ImageId, ...]]:
@@ -78,7 +125,7 @@ def _after(graph: ChainGraph, shape: Shape, tally: Tally) -> tuple[ChainGraph, t
     kept = {shape.view[0]} if shape.target != shape.view[0] and not graph.overlays_of(shape.view[0]) else set()
     removable: list[ImageId] = []
     for image in shape.sources:  # topmost first: an image is free once all that it backs is free
-        if image not in kept and set(linked.overlays_of(image)) <= set(removable):
+        if image not in kept and image != shape.target and set(linked.overlays_of(image)) <= set(removable):
             removable.append(image)
     changed = [replace(graph[i], state=ImageState.INVALID, problem="") for i in shape.invalidated]
     changed += [replace(graph[i], state=ImageState.UNNEEDED) for i in removable if i not in shape.invalidated]

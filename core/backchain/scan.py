@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backchain.filename import printable
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, SUFFIX, is_journal
 from backchain.qcow2 import format as fmt
 
 if TYPE_CHECKING:
@@ -38,10 +39,12 @@ class FolderScan:
     Attributes:
         budget: Folder entries that may still be looked at.
         incomplete: What was not looked at, one line each.
+        journals: Journals that were found beside the images.
     """
 
     budget: int = DEFAULT_BUDGET
     incomplete: list[str] = field(default_factory=list)
+    journals: list[Path] = field(default_factory=list)
     _seen: set[_FolderId] = field(default_factory=set)
     _linked: dict[_FolderId, Path] = field(default_factory=dict)
     _given_up: bool = False
@@ -61,6 +64,7 @@ class FolderScan:
             folders = [e for e in entries if e.is_dir(follow_symlinks=False)]
             links = [e for e in entries if e.is_symlink()]
             files = [e for e in entries if e.is_file(follow_symlinks=False)]
+            self.journals.extend(Path(e.path) for e in files if is_journal(e.name))
             yield from self._images_among(current, files)
             yield from self._images_among(current, [e for e in links if self._is_file_or_notes_folder(e)])
             waiting.extend(Path(e.path) for e in folders)
@@ -106,6 +110,8 @@ class FolderScan:
     def _images_among(self, folder: Path, entries: list[os.DirEntry[str]]) -> Iterator[Path]:
         unreadable = 0
         for entry in entries:
+            if entry.name.startswith(PREFIX) and entry.name.endswith((SUFFIX, SCRATCH_SUFFIX)):
+                continue
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - one call for each of thousands
             magic = _first_bytes(entry.path)
             unreadable += magic is None

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backchain.errors import UsageError
-from backchain.operations import Commit
+from backchain.operations import Commit, Rebase
 
 if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
-    from backchain.operations import Operation, Pull
+    from backchain.operations import Pull, Transferring
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Shape:
         new_backing: What backs them then, or None.
         invalidated: Images that no longer read as they did.
         emptied: The active layer that a commit empties, or None.
+        below: A rebase's new backing chain, top first; None where the target's new backing file is in the view.
     """
 
     view: tuple[ImageId, ...]
@@ -35,6 +36,7 @@ class Shape:
     new_backing: ImageId | None
     invalidated: tuple[ImageId, ...] = ()
     emptied: ImageId | None = None
+    below: tuple[ImageId, ...] | None = None
 
     @property
     def written(self) -> tuple[ImageId, ...]:
@@ -45,16 +47,18 @@ class Shape:
     @property
     def involved(self) -> tuple[ImageId, ...]:
         """Every image that is read or written."""
-        return tuple(dict.fromkeys((*self.view, *self.written)))
+        return tuple(dict.fromkeys((*self.view, *(self.below or ()), *self.written)))
 
 
-def shape_of(graph: ChainGraph, operation: Operation) -> Shape:
+def shape_of(graph: ChainGraph, operation: Transferring) -> Shape:
     """Find the images that an operation concerns.
 
     Raises:
-        UsageError: The operation makes no sense on this graph (base not below top, nothing between).
+        UsageError: The operation makes no sense on this graph (base not below top, nothing between, no overlay).
     """
-    return _commit(graph, operation) if isinstance(operation, Commit) else _pull(graph, operation)
+    if isinstance(operation, Commit):
+        return _commit(graph, operation)
+    return _rebase(graph, operation) if isinstance(operation, Rebase) else _pull(graph, operation)
 
 
 def _commit(graph: ChainGraph, operation: Commit) -> Shape:
@@ -81,6 +85,19 @@ def _pull(graph: ChainGraph, operation: Pull) -> Shape:
             "the image already stands as the operation would leave it",
         )
     return Shape(graph.chain(operation.image), operation.image, above[1:], (operation.image,), operation.base)
+
+
+def _rebase(graph: ChainGraph, operation: Rebase) -> Shape:
+    image, backing = operation.image, operation.backing
+    if graph[image].format == "raw":
+        raise UsageError(f"{graph[image].display_path} is raw: only a qcow2 image has a backing file")
+    view = graph.chain(image)
+    below = graph.chain(backing) if backing is not None else ()
+    sources: tuple[ImageId, ...] = ()
+    if not operation.unsafe:
+        end = view.index(backing) if backing in view[1:] else len(view)
+        sources = view[1:end] if len(view) > 1 else view
+    return Shape(view, image, sources, (image,), backing, below=below)
 
 
 def _not_below(graph: ChainGraph, base: ImageId, top: ImageId, hint: str) -> UsageError:

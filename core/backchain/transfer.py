@@ -21,7 +21,7 @@ import numpy as np
 from backchain.clustermap import Qcow2Layer, map_window
 from backchain.qcow2 import format as fmt
 from backchain.runs import ZERO_STATES, Runs, RunState, split_at
-from backchain.selection import Merged
+from backchain.selection import Differing, Merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from backchain.clustermap import Layer
     from backchain.image import ImageId
+    from backchain.plan import CopyList
     from backchain.qcow2.header import Header
     from backchain.selection import Selection
     from backchain.shapes import Shape
@@ -325,14 +326,25 @@ def _columns(pieces: Pieces) -> tuple[NDArray[np.generic], ...]:
     return pieces.guest, pieces.length, pieces.layer, pieces.zero, pieces.compressed, pieces.host
 
 
-def transfer_of(shape: Shape, layers: Mapping[ImageId, Layer]) -> Transfer:
+def transfer_of(
+    shape: Shape, layers: Mapping[ImageId, Layer], known: CopyList | None = None
+) -> Transfer | None:  # fmt: skip
     """Describe the transfer of an operation.
 
     Args:
         shape: The images that the operation concerns.
-        layers: The open layer of each image of the view.
+        layers: The open layer of each image that is read.
+        known: The copy list of a plan that was made before: a rebase then compares nothing else again.
+
+    Returns:
+        The transfer, or None when no data moves: the operation changes links alone.
     """
+    if not shape.sources:
+        return None
     view = [layers[i] for i in shape.view]
     target = shape.view.index(shape.target)
     numbers = [shape.view.index(s) for s in shape.sources]
-    return Transfer(view, target, Merged(view, target, range(numbers[0], numbers[-1] + 1)))
+    sources = range(numbers[0], numbers[-1] + 1)
+    if shape.below is not None:
+        return Transfer(view, target, Differing(view, [layers[i] for i in shape.below], sources, known))
+    return Transfer(view, target, Merged(view, target, sources))

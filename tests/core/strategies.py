@@ -126,14 +126,20 @@ def forests(
 
 @st.composite
 def operations(draw: st.DrawFn, spec: Forest) -> tuple[str, int, int | None, bool]:
-    """Draw what to do on a forest of at least two layers: ("commit", top, base, keep) or ("pull", image, base, _).
+    """Draw what to do on a forest of at least two layers.
 
-    The images are indices of the spec's layers; a pull's base may be None.
+    ("commit", top, base, keep), ("pull", image, base or None, _) or ("rebase", image, new backing file or None, _); the
+    images are indices of the spec's layers.
     """
     below: dict[int, list[int]] = {}
     for index, layer in enumerate(spec.layers):
         below[index] = [] if layer.parent is None else [layer.parent, *below[layer.parent]]
+    verb = draw(st.sampled_from(("commit", "pull", "rebase")))
+    if verb == "rebase":
+        image = draw(st.sampled_from([i for i in below if spec.layers[i].format == "qcow2"]))
+        free: list[int | None] = [i for i in below if i != image and image not in below[i]]
+        return verb, image, draw(st.sampled_from([*free, None] if below[image] or not free else free)), False
     top = draw(st.sampled_from([i for i in below if below[i]]))
-    if draw(st.booleans()):
-        return "commit", top, draw(st.sampled_from(below[top])), draw(st.integers(0, 3)) == 3
-    return "pull", top, draw(st.sampled_from([*below[top][1:], None])), False
+    if verb == "commit":
+        return verb, top, draw(st.sampled_from(below[top])), draw(st.integers(0, 3)) == 3
+    return verb, top, draw(st.sampled_from([*below[top][1:], None])), False

@@ -1,4 +1,4 @@
-"""Commit and pull by the builtin engine on random real forests, judged by QEMU's tools."""
+"""Commit, pull and rebase by the builtin engine on random real forests, judged by QEMU's tools."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ def trial_of(built: Built, drawn: Drawn) -> Trial:
     verb, image, base, keep_top = drawn
     if verb == "pull":
         return Trial.pull(built, image, base)
+    if verb == "rebase":
+        return Trial.rebase(built, image, base)
     assert base is not None
     return Trial.commit(built, base, image, keep_top=keep_top)
 
@@ -47,11 +49,13 @@ def run_on_forest(folder: Path, spec: Forest, drawn: Drawn) -> None:
     event(f"{drawn[0]}: {trial.plan.clusters.bit_length()} bits of clusters")
     theirs = built.copied(folder / "copy")
     same_by_qemu = qemus_own(theirs, drawn)
-    if comparable(spec):
+    if drawn[0] == "rebase":
+        assert trial.plan.clusters == differing_clusters(trial, built, drawn)
+    elif comparable(spec):
         assert (trial.plan.clusters, trial.plan.bytes) == expected_copy(built, drawn)
     trial.run()
     verb, image, base, _ = drawn
-    target = image if verb == "pull" else base
+    target = base if verb == "commit" else image
     assert target is not None
     if same_by_qemu:
         assert_same_view(built.paths[target], qemu.view(theirs.paths[target]), qemu.view(built.paths[target]))
@@ -60,7 +64,7 @@ def run_on_forest(folder: Path, spec: Forest, drawn: Drawn) -> None:
 def has_sibling(spec: Forest, drawn: Drawn) -> bool:
     """Say whether a commit's target, or an image committed with its top, has an overlay outside of the path."""
     verb, top, base, _ = drawn
-    if verb == "pull":
+    if verb != "commit":
         return False
     path = [top]
     while path[-1] != base:
@@ -78,7 +82,7 @@ def qemus_own(built: Built, drawn: Drawn) -> bool:
     """
     verb, image, base, _ = drawn
     top = built.paths[image]
-    if verb == "pull":
+    if verb != "commit":
         name, kind = (built.paths[base].name, qemu.format_of(built.paths[base])) if base is not None else ("", "qcow2")
         options = ["-b", name, *(["-F", kind] if base is not None else [])]
         qemu.run("qemu-img", "rebase", "-q", "-f", "qcow2", *options, top.name, cwd=built.folder)
@@ -127,6 +131,20 @@ def expected_copy(built: Built, drawn: Drawn) -> tuple[int, int]:
     return len({s // per_cluster for s in data | (zeros - idle)}), 512 * len(data)
 
 
+def differing_clusters(trial: Trial, built: Built, drawn: Drawn) -> int:
+    """Count by QEMU's views the clusters in which an image, where it holds nothing, reads its two backing files apart."""
+    _, image, backing, _ = drawn
+    layer, path = built.spec.layers[image], built.paths[image]
+    old = trial.before.views[path]
+    new = (trial.before.views[built.paths[backing]] if backing is not None else b"").ljust(len(old), b"\0")[: len(old)]
+    has_backing = layer.parent is not None
+    held = {s for e in qemu.map_json(path) if e["depth"] == 0 and e["present"] for s in sectors_of(e)}
+    if not has_backing:  # then a map shows what is not allocated as present nowhere
+        assert all(e["depth"] == 0 for e in qemu.map_json(path))
+    apart = {s for start, count in differing(old, new) for s in range(start, start + count)}
+    return len({s // (layer.cluster_size // 512) for s in apart - held})
+
+
 def sectors_of(extent: dict[str, int]) -> range:
     """Give the numbers of the sectors of a map's extent."""
     return range(extent["start"] // 512, (extent["start"] + extent["length"]) // 512)
@@ -139,9 +157,11 @@ def assert_damage_predicted(trial: Trial, drawn: Drawn, copy: Path) -> None:
         return
     qemus_own(theirs, drawn)
     predicted: dict[str, set[int]] = {}
+    direct: dict[str, set[int]] = {}
     for hazard in trial.plan.hazards:
         if hazard.code == "sibling-corruption":
             sectors = {s for start, length in hazard.ranges for s in range(start // 512, -(-(start + length) // 512))}
+            direct[trial.path(hazard.images[0]).name] = sectors
             for image in hazard.images:
                 predicted.setdefault(trial.path(image).name, set()).update(sectors)
     for path in theirs.paths:
@@ -149,6 +169,7 @@ def assert_damage_predicted(trial: Trial, drawn: Drawn, copy: Path) -> None:
             continue
         changed = differing(trial.before.views[trial.built.folder / path.name], qemu.view(path))
         hit = {s for start, count in changed for s in range(start, start + count)}
+        assert hit == direct.get(path.name, hit), f"{path.name}: predicted in vain"
         assert hit <= predicted.get(path.name, set()), f"{path.name}: not predicted"
 
 

@@ -236,9 +236,7 @@ def test_what_was_not_looked_at_is_said(tmp_path: Path) -> None:
     root, one = chain_of(tmp_path, "root", "one")
     graph = discover([tmp_path], budget=1)
     assert graph.incomplete
-    graph = type(graph)(
-        discover([tmp_path]).images.values(), discover([tmp_path]).digraph.edges, incomplete=graph.incomplete
-    )
+    graph = type(graph)(discover([tmp_path]).images.values(), discover([tmp_path]).digraph.edges, graph.surroundings)
     plan = make_plan(graph, Commit(node(graph, root), node(graph, one)))
     assert hazard(plan, "unknown-overlays").severity is Severity.WARN
 

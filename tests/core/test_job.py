@@ -46,6 +46,7 @@ OPERATIONS: dict[str, Callable[[chains.Built], Trial]] = {
     "commit-keeping-the-top": lambda built: Trial.commit(built, 0, 3, keep_top=True),
     "pull": lambda built: Trial.pull(built, 3, 0),
     "pull-everything": lambda built: Trial.pull(built, 3, None),
+    "rebase": lambda built: Trial.rebase(built, 3, 0),
 }
 
 

@@ -14,8 +14,9 @@ from unittest import mock
 
 from backchain.discover import discover
 from backchain.engines.builtin import BuiltinEngine
+from backchain.image import ImageState
 from backchain.jobs import Cell, Job, JobState
-from backchain.operations import Commit, Operation, Pull
+from backchain.operations import Commit, Operation, Pull, Rebase
 from backchain.plan import Plan, Severity
 from backchain.planning import make_plan
 
@@ -53,9 +54,11 @@ def id_of(graph: ChainGraph, path: Path) -> ImageId:
 
 
 def links(graph: ChainGraph) -> dict[str, str | None]:
-    """Give overlay -> backing file by file name."""
+    """Give overlay -> backing file by file name; what a commit has invalidated does not count."""
     found: dict[str, str | None] = {}
     for image in graph:
+        if graph[image].state is ImageState.INVALID:
+            continue
         backing = graph.backing_of(image)
         found[graph[image].path.name] = graph[backing].path.name if backing is not None else None
     return found
@@ -118,6 +121,13 @@ class Trial:
         below = id_of(graph, built.paths[base]) if base is not None else None
         return cls(built, Pull(id_of(graph, built.paths[image]), below), graph)
 
+    @classmethod
+    def rebase(cls, built: Built, image: int, backing: int | None, *, unsafe: bool = False) -> Trial:
+        """Plan a rebase of a layer of the spec."""
+        graph = graph_of(built)
+        below = id_of(graph, built.paths[backing]) if backing is not None else None
+        return cls(built, Rebase(id_of(graph, built.paths[image]), below, unsafe), graph)
+
     # --- parts of the plan, as paths ------------------------------------------------------------------------------
 
     def path(self, image: ImageId) -> Path:
@@ -148,11 +158,11 @@ class Trial:
 
     @property
     def surviving(self) -> list[Path]:
-        """The images whose view must not change: for a pull all, for a commit all but the target and the invalid."""
+        """The images whose view must not change: for a commit all but the target and the invalid."""
         return [
             p
             for p in self.built.paths
-            if p not in self.invalidated and (p != self.target or isinstance(self.operation, Pull))
+            if p not in self.invalidated and (p != self.target or not isinstance(self.operation, Commit))
         ]
 
     # --- running --------------------------------------------------------------------------------------------------
@@ -224,6 +234,8 @@ class Trial:
             named = [Path(i["filename"]).name for i in qemu.backing_chain(path)]
             after = self.plan.after
             node = id_of(after, path)
+            if after[node].state is ImageState.INVALID:
+                continue
             assert named == [after[i].path.name for i in after.chain(node)]
 
     def assert_base_reads_as_top(self) -> None:

@@ -19,10 +19,14 @@ from backchain.errors import BackchainError, JobCancelledError
 from backchain.filename import printable
 from backchain_tui.commands.browse import browse
 from backchain_tui.commands.commit import commit
+from backchain_tui.commands.delete import delete
 from backchain_tui.commands.demo import demo
 from backchain_tui.commands.graph import graph
 from backchain_tui.commands.map import map_
 from backchain_tui.commands.pull import pull
+from backchain_tui.commands.rebase import rebase
+from backchain_tui.commands.recover import recover
+from backchain_tui.commands.snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +49,11 @@ backchain commit [-b BASE] [-d] TOP         merge TOP .. above BASE down into BA
                                             (default: TOP's backing file)
 backchain pull [-b BASE] IMAGE              copy what lies between BASE and IMAGE up into IMAGE
                                             (no -b: everything, IMAGE stands alone)
+backchain rebase [-u] -b BACKING [-F FMT] IMAGE
+                                            safe (copies what differs) or unsafe (-u); -b "" = no backing file
+backchain snapshot IMAGE OVERLAY            a new overlay on IMAGE
+backchain delete IMAGE ...                  only what nothing depends on
+backchain recover [FOLDER]                  what an interrupted job left, and the way on
 
 A path that has the name of a command is given as ./demo.
 """
@@ -81,7 +90,7 @@ def cli() -> None:
     """Take the options that come before any command."""
 
 
-for _command in (browse, demo, graph, map_, commit, pull):
+for _command in (browse, demo, graph, map_, commit, pull, rebase, snapshot, delete, recover):
     cli.add_command(_command)
 
 

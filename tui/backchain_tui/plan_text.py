@@ -6,7 +6,8 @@ import os
 import textwrap
 from typing import TYPE_CHECKING
 
-from backchain_tui import describe, formatting
+from backchain.plan import gravest_first
+from backchain_tui import formatting, plan_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,11 +21,11 @@ _INDENT = "  "
 def plan_text(plan: Plan) -> str:
     """Give the whole plan as lines of text, ending in a newline."""
     parts = (*_what(plan), "", *_numbers(plan), *_hazards(plan), *_commands(plan))
-    return "\n".join([describe.title(plan), "", *parts, ""])
+    return "\n".join([plan_words.title(plan), "", *parts, ""])
 
 
 def _what(plan: Plan) -> Iterator[str]:
-    for sentence in describe.plan_sentences(plan):
+    for sentence in plan_words.plan_sentences(plan):
         yield from _wrapped(sentence, _INDENT)
 
 
@@ -32,7 +33,7 @@ def _numbers(plan: Plan) -> Iterator[str]:
     for copy in plan.copies:
         what = f"{formatting.counted(copy.clusters, 'cluster')} · {formatting.size(copy.bytes)}"
         yield f"{_INDENT}{'from':<10}{plan.before[copy.source].name}: {what}"
-    for row in describe.plan_rows(plan, _free_bytes(plan)):
+    for row in plan_words.plan_rows(plan, _free_bytes(plan)):
         yield f"{_INDENT}{row.label:<10}{row.text}"
 
 
@@ -41,7 +42,7 @@ def _hazards(plan: Plan) -> Iterator[str]:
         return
     yield ""
     yield "Hazards"
-    for hazard in describe.in_order(plan.hazards):
+    for hazard in gravest_first(plan.hazards):
         yield from _wrapped(f"{hazard.severity}: {hazard.code}: {hazard.message}", _INDENT)
 
 
@@ -64,7 +65,8 @@ def _wrapped(text: str, indent: str) -> Iterable[str]:
 def _free_bytes(plan: Plan) -> int | None:
     """Give the free space of the file system that holds the target, or None where it can't be asked for."""
     try:
-        status = os.statvfs(plan.before[plan.target].path)
+        path = plan.info(plan.target).path
+        status = os.statvfs(path if path.exists() else path.parent)
     except OSError:
         return None
     return status.f_bavail * status.f_frsize

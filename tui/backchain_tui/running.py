@@ -9,7 +9,7 @@ import sys
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from backchain_tui import formatting
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from backchain.engines.base import Engine, Result
     from backchain.jobs import Job, JobProgress
     from backchain.plan import Plan
+    from backchain.verify import Extent
 
 _POLL_SECONDS = 0.1
 _BAR_WIDTH = 30
@@ -97,14 +98,16 @@ def progress_text(progress: JobProgress) -> str:
     return f"{formatting.percent(progress.fraction)} {done}, {formatting.rate(progress.rate)}{rest} ({progress.phase})"
 
 
-def run_job(engine: Engine, plan: Plan, job: Job, *, style: str, forced: frozenset[str]) -> Result:
+def run_job(
+    engine: Engine, plan: Plan, job: Job, *, style: str, forced: frozenset[str], verify: Extent
+) -> Result:  # fmt: skip
     """Run a plan to its end, showing progress; SIGINT and SIGTERM cancel the job and let it end well.
 
     Raises:
         BackchainError: As the engine raised it.
     """
     outcome = _Outcome()
-    thread = threading.Thread(target=outcome.take, args=(engine, plan, job, forced), name="engine")
+    thread = threading.Thread(target=outcome.take, args=(engine, plan, job, forced, verify), name="engine")
     view = view_for(style)
     with _stop_signals() as stopped:
         thread.start()
@@ -126,9 +129,9 @@ class _Outcome:
         self._result: Result | None = None
         self._error: BaseException | None = None
 
-    def take(self, engine: Any, plan: Plan, job: Job, forced: frozenset[str]) -> None:
+    def take(self, engine: Engine, plan: Plan, job: Job, forced: frozenset[str], verify: Extent) -> None:
         try:
-            self._result = engine.run(plan, job, forced=forced)
+            self._result = engine.run(plan, job, forced, verify=verify)
         except BaseException as error:  # noqa: BLE001 - raised again where it can be reported
             self._error = error
 

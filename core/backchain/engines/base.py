@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from backchain.verify import Extent
+
 if TYPE_CHECKING:
     from backchain.jobs import Job
     from backchain.plan import Plan
@@ -21,7 +23,7 @@ class Result:
         bytes: Guest data bytes written.
         growth_bytes: What the target's file grew by on disk, in bytes (0 when it shrank).
         seconds: Wall time.
-        verified: What was verified afterwards: "no", "sampled" or "whole".
+        verified: What was verified: "no", "sampled" or "whole".
     """
 
     plan: Plan
@@ -49,14 +51,24 @@ class Engine(Protocol):
 
     name: str
 
-    def run(self, plan: Plan, job: Job) -> Result:
+    def run(
+        self, plan: Plan, job: Job, forced: frozenset[str] = frozenset(), *, verify: Extent = Extent.SAMPLED
+    ) -> Result:
         """Run `plan`, marking `job` as it goes; ends the job exactly once.
+
+        Args:
+            plan: The plan; its chain must still be as it was.
+            job: A fresh job of that plan. It has ended when this returns or raises.
+            forced: Codes of hazards of severity "confirm" that the user has accepted.
+            verify: How much of what the surviving images read is compared with what they read before.
 
         Raises:
             StalePlanError: The chain is no longer as it was when the plan was made.
             BlockedError: A hazard of the plan forbids it.
             ImageInUseError: Another process holds a lock.
-            ImageIOError: Reading or writing failed.
-            JobCancelledError: The user cancelled.
+            UnsupportedImageError: An image has a feature that this engine does not write.
+            ImageIOError: Reading or writing failed; the chain still reads the same.
+            JobCancelledError: The user cancelled; likewise.
+            VerificationError: A surviving image would not read what it should; no link was changed.
         """
         ...

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backchain.clustermap import Qcow2Layer
-from backchain.errors import UnsupportedImageError
+from backchain.contents import GuestReader
 from backchain.hostfile import COPY_CHUNK, copy_range, write_all, write_zeros
 from backchain.jobs import Cell
 
@@ -60,7 +59,7 @@ class Copier:
         self._job = job
         self._first_cell = 0
         self._admitted = 0
-        self._unpacked: tuple[int, int, bytes] | None = None
+        self._reader = GuestReader(transfer.layers)
 
     def copy(self, window: Window, hosts: NDArray[np.int64] | None) -> None:
         """Copy a window's pieces.
@@ -137,17 +136,7 @@ class Copier:
         if run.zero:
             write_zeros(self._target, run.to, length)
         elif run.compressed:
-            data, inside = self._cluster(run.guest, run.layer, run.host)
+            data, inside = self._reader.cluster(run.guest, run.layer, run.host)
             write_all(self._target, memoryview(data)[inside : inside + length], run.to)
         else:
             copy_range(self._transfer.layers[run.layer].descriptor, self._target, run.host, run.to, length)
-
-    def _cluster(self, guest: int, layer: int, entry: int) -> tuple[bytes, int]:
-        """Give a decompressed cluster and the place of `guest` in it; the last one is kept."""
-        source = self._transfer.layers[layer]
-        if not isinstance(source, Qcow2Layer):
-            raise UnsupportedImageError(f"{source.info.display_path}: a raw image cannot hold compressed data")
-        inside = guest % source.file.header.cluster_size
-        if self._unpacked is None or self._unpacked[:2] != (layer, entry):
-            self._unpacked = (layer, entry, source.file.read_compressed(entry))
-        return self._unpacked[2], inside

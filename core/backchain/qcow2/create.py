@@ -43,6 +43,13 @@ _FEATURE_NAMES = (
 """Type (0 incompatible, 1 compatible, 2 autoclear), bit and name: section "Feature name table"."""
 
 
+def empty_file_size(size: int, cluster_size: int = DEFAULT_CLUSTER_SIZE) -> int:
+    """Give the length in bytes of the file that `create_image` writes for an empty disk of `size` bytes."""
+    header = _header(size, cluster_size, None)
+    first = 1 + -(-header.l1_size * 8 // cluster_size)
+    return (first + sum(_refcount_clusters(first, header))) * cluster_size
+
+
 def create_image(
     path: Path,
     size: int,
@@ -165,13 +172,8 @@ class _Writer:
     def _refcounts(self) -> tuple[int, int]:
         """Append refcount blocks and the table; give the table's offset in bytes and its length in clusters."""
         per_block = self._header.refcount_block_entries
-        blocks = table = 0
-        while True:  # the blocks count themselves and the table
-            total = self._next + blocks + table
-            needed = -(-total // per_block)
-            if (blocks, table) == (needed, self._clusters_for(needed * 8)):
-                break
-            blocks, table = needed, self._clusters_for(needed * 8)
+        blocks, table = _refcount_clusters(self._next, self._header)
+        total = self._next + blocks + table
         counts = array("H", [1]) * total
         counts.extend(array("H", bytes((blocks * per_block - total) * _REFCOUNT_BYTES)))
         first = self._append(_big_endian(counts))
@@ -194,6 +196,17 @@ class _Writer:
 
     def _clusters_for(self, length: int) -> int:
         return -(-length // self._cluster)
+
+
+def _refcount_clusters(used: int, header: Header) -> tuple[int, int]:
+    """Give the number of refcount blocks, and of clusters of the refcount table, that count `used` and themselves."""
+    blocks = table = 0
+    while True:
+        needed = -(-(used + blocks + table) // header.refcount_block_entries)
+        wanted = needed, -(-needed * 8 // header.cluster_size)
+        if (blocks, table) == wanted:
+            return wanted
+        blocks, table = wanted
 
 
 def _big_endian(values: array[int]) -> bytes:

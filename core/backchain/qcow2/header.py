@@ -126,33 +126,71 @@ class Header:
             rest = (Extension(fmt.EXT_BACKING_FORMAT, backing_format.encode("ascii")), *rest)
         return replace(self, backing_name=name, extensions=rest)
 
+    def place_backing(self, name: bytes | None, backing_format: str | None) -> tuple[Header, bytes]:
+        """Prepare a change of the backing file that takes effect with one write.
+
+        The name goes where no header in force names it, so that it can be written and flushed first. Whatever shares
+        the first sector with the link changes with it at once: extensions that would move across sectors make room by
+        dropping the feature name table, which only serves messages.
+
+        Args:
+            name: Backing file name to record; None for none.
+            backing_format: Its format to record.
+
+        Returns:
+            The header with the link and `backing_file_offset` (bytes) of the new name, and its encoded fixed fields
+            and extensions, to be written at the start of the file. A name that starts right behind them and ends
+            within the first sector belongs into the same write.
+
+        Raises:
+            UnsupportedImageError: The first cluster has no room for the name beside the one in force.
+        """
+        changed = self.with_backing(name, backing_format)
+        head = changed.encode_head()
+        if (len(head) > fmt.SECTOR and _layout(self) != _layout(changed)) or len(head) > self.cluster_size:
+            rest = tuple(e for e in changed.extensions if e.type != fmt.EXT_FEATURE_NAMES)
+            changed = replace(changed, extensions=rest)
+            head = changed.encode_head()
+        offset = 0
+        if name is not None:
+            offset = self._place_for(len(head), len(name))
+        changed = replace(changed, backing_file_offset=offset)
+        return changed, changed.encode_head()
+
+    def _place_for(self, head: int, length: int) -> int:
+        """Give the offset in bytes for a new name of `length` bytes behind a new head, clear of the old name."""
+        if head + length <= fmt.SECTOR:
+            return head
+        old_start = self.backing_file_offset if self.backing_name is not None else 0
+        old_end = old_start + len(self.backing_name or b"")
+        for start in (max(head, old_end), head):
+            clear = start >= old_end or start + length <= old_start
+            if clear and start + length <= self.cluster_size:
+                return start
+        raise UnsupportedImageError(
+            "the backing file name does not fit into the image's first cluster", "use a shorter path"
+        )
+
     def encode(self) -> bytes:
-        """Encode fixed fields, extensions and backing name as they stand at the start of the file.
+        """Encode a fresh header with its extensions and the backing name right behind them.
 
         Raises:
             UnsupportedImageError: They do not fit into the first cluster, even without the feature name table.
         """
-        extensions = self.extensions
-        encoded = self._encode_with(extensions)
-        if len(encoded) > self.cluster_size:
-            extensions = tuple(e for e in extensions if e.type != fmt.EXT_FEATURE_NAMES)
-            encoded = self._encode_with(extensions)
-        if len(encoded) > self.cluster_size:
-            raise UnsupportedImageError(
-                "the backing file name does not fit into the image's first cluster", "use a shorter path"
-            )
-        return encoded
+        placed = replace(self, backing_name=None, backing_file_offset=0)
+        header, head = placed.place_backing(self.backing_name, self.backing_format)
+        if header.backing_name is None:
+            return head
+        return head.ljust(header.backing_file_offset, b"\0") + header.backing_name
 
-    def _encode_with(self, extensions: tuple[Extension, ...]) -> bytes:
-        body = b"".join(_encode_extension(e) for e in extensions)
-        length = self.header_length if self.version >= 3 else fmt.HEADER_V2_LENGTH
-        body += struct.pack(">II", fmt.EXT_END, 0) if self.version >= 3 or body else b""
-        name = self.backing_name
-        name_offset = length + len(body) if name is not None else 0
+    def encode_head(self) -> bytes:
+        """Encode fixed fields and extensions as they stand at the start of the file, without the backing name."""
+        body = b"".join(_encode_extension(e) for e in self.extensions)
+        body += struct.pack(">II", fmt.EXT_END, 0)
         fixed = fmt.HEADER_V2.pack(
-            fmt.MAGIC, self.version, name_offset, len(name or b""), self.cluster_bits, self.size, self.crypt_method,
-            self.l1_size, self.l1_table_offset, self.refcount_table_offset, self.refcount_table_clusters,
-            self.nb_snapshots, self.snapshots_offset,
+            fmt.MAGIC, self.version, self.backing_file_offset, len(self.backing_name or b""), self.cluster_bits,
+            self.size, self.crypt_method, self.l1_size, self.l1_table_offset, self.refcount_table_offset,
+            self.refcount_table_clusters, self.nb_snapshots, self.snapshots_offset,
         )  # fmt: skip
         if self.version >= 3:
             fixed += fmt.HEADER_V3.pack(
@@ -160,7 +198,12 @@ class Header:
                 self.refcount_order, self.header_length,
             )  # fmt: skip
             fixed += self.unknown_fields
-        return fixed + body + (name or b"")
+        return fixed + body
+
+
+def _layout(header: Header) -> list[tuple[int, int]]:
+    """Give type and padded length of each extension: where the next one starts."""
+    return [(e.type, -(-len(e.data) // 8)) for e in header.extensions]
 
 
 def _encode_extension(extension: Extension) -> bytes:

@@ -1,8 +1,8 @@
-"""Whether a qcow2 file's tables and refcounts agree, asked before anything is written into it.
+"""Whether a qcow2 file's tables and refcounts agree, asked before anything is written into it; and what it leaks.
 
 A cluster that is referred to more often than it is counted would be given out twice, or freed while it is used. Only
-what the active image refers to is counted here, so that references of internal snapshots and bitmaps never count as
-damage, and leaks do not either.
+what the active image refers to is counted for that, so that references of internal snapshots and bitmaps never count
+as damage, and leaks do not either.
 
 Source: section "Host cluster management" of QEMU's qcow2 specification; ``qemu-img check`` calls the same an error.
 """
@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.errors import MalformedImageError
-from backchain.qcow2 import format as fmt
 from backchain.qcow2.refcounts import read_block
-from backchain.qcow2.tables import compressed_extents
+from backchain.qcow2.references import DAMAGED, References
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from backchain.qcow2.image import Qcow2File
+    from backchain.qcow2.refcounts import Counts
 
-_DAMAGED = "run qemu-img check on it"
-_OFFSET = np.uint64(fmt.OFFSET_MASK)
+_MOST_EXCESS = 64
+"""A run that is killed leaks a reference or two of a cluster; more is damage of another kind."""
 
 
 def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> None:
@@ -39,69 +41,51 @@ def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: i
         MalformedImageError: A cluster has more references than its refcount, or is marked as nobody else's
             (OFLAG_COPIED) with another refcount than 1.
     """
-    header, size = file.header, file.header.cluster_size
-    references = np.zeros(end, np.uint32)
-    own = np.zeros(end, bool)
-    blocks = refcount_table[refcount_table != 0].astype(np.int64) // size
-    for clusters in (
-        np.zeros(1, np.int64),
-        _span(header.l1_table_offset, header.l1_size * 8, size),
-        _span(header.refcount_table_offset, header.refcount_table_clusters * size, size),
-        blocks,
-    ):
-        _add(references, clusters)
-    used = np.flatnonzero(file.l1 & _OFFSET)
-    _add_standard(references, own, file.l1[used], size)
-    for entry in (file.l1[used] & _OFFSET).tolist():
-        entries = file.l2_entries(entry, 0, header.l2_entries)[:: header.l2_entry_size // 8]
-        packed = (entries & np.uint64(fmt.OFLAG_COMPRESSED)) != 0
-        _add_standard(references, own, entries[~packed], size)
-        if packed.any():
-            _add_compressed(references, entries[packed], header.cluster_bits, size)
-    _compare(file, refcount_table, references, own)
+    references = References(file, refcount_table, end)
+    for first, mine, counts in _blocks(file, refcount_table, references):
+        if (mine > counts).any() or (counts[references.own[first : first + len(mine)]] != 1).any():
+            raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
 
 
-def _add_standard(
-    references: NDArray[np.uint32], own: NDArray[np.bool_], entries: NDArray[np.uint64], size: int
-) -> None:
-    """Count the clusters that L1 entries or standard L2 entries name."""
-    offset = (entries & _OFFSET).astype(np.int64)
-    named = offset != 0
-    if (offset & (size - 1)).any():
-        raise MalformedImageError(f"the image has a table entry that is not aligned to a cluster; {_DAMAGED}")
-    _add(references, offset[named] // size)
-    own[(offset // size)[named & ((entries & np.uint64(fmt.OFLAG_COPIED)) != 0)]] = True
+def leaked(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> NDArray[np.int64]:
+    """Find the host clusters that are counted more often than anything refers to them.
+
+    Args:
+        file: The open file.
+        refcount_table: uint64: host offsets of the refcount blocks in bytes, 0 where there is none.
+        end: Number of host clusters of the file.
+
+    Returns:
+        int64: host cluster numbers, ascending; each as often as it is counted in excess.
+
+    Raises:
+        MalformedImageError: A cluster has more references than its refcount: that is no leak, but damage.
+        UnsupportedImageError: Not all that may refer to clusters is known.
+    """
+    references = References(file, refcount_table, end)
+    references.add_everything_else()
+    found = [np.zeros(0, np.int64)]
+    for first, mine, counts in _blocks(file, refcount_table, references, empty=True):
+        if (mine > counts).any():
+            raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
+        excess = (counts - mine).astype(np.uint64)
+        if int(excess.max(initial=0)) > _MOST_EXCESS:
+            raise MalformedImageError(f"the image counts clusters far more often than it refers to them; {DAMAGED}")
+        found.append(np.repeat(np.arange(first, first + len(mine), dtype=np.int64), excess.astype(np.int64)))
+    return np.concatenate(found)
 
 
-def _add_compressed(references: NDArray[np.uint32], entries: NDArray[np.uint64], cluster_bits: int, size: int) -> None:
-    """Count the clusters that compressed data touches; its last sector may reach past the end of the file."""
-    start, length = compressed_extents(entries, cluster_bits)
-    first, last = start // size, np.minimum((start + length - 1) // size, len(references) - 1)
-    for step in range(int((last - first).max(initial=0)) + 1):
-        _add(references, (first + step)[first + step <= last])
-
-
-def _add(references: NDArray[np.uint32], clusters: NDArray[np.int64]) -> None:
-    if len(clusters) and int(clusters.max()) >= len(references):
-        raise MalformedImageError(f"the image refers to clusters past the end of its file; {_DAMAGED}")
-    np.add.at(references, clusters, np.uint32(1))
-
-
-def _compare(
-    file: Qcow2File, table: NDArray[np.uint64], references: NDArray[np.uint32], own: NDArray[np.bool_]
-) -> None:
+def _blocks(
+    file: Qcow2File, table: NDArray[np.uint64], references: References, *, empty: bool = False
+) -> Iterator[tuple[int, NDArray[np.uint32], Counts]]:
+    """Yield (first host cluster, references, refcounts) for each refcount block; blocks without references if asked."""
     entries = file.header.refcount_block_entries
-    for first in range(0, len(references), entries):
+    for first in range(0, len(references.counts), entries):
         index = first // entries
-        mine = references[first : first + entries]
-        if not mine.any():
+        mine = references.counts[first : first + entries]
+        exists = index < len(table) and bool(table[index])
+        if not mine.any() and not (empty and exists):
             continue
-        if index >= len(table) or not table[index]:
-            raise MalformedImageError(f"the image uses clusters that have no refcount; {_DAMAGED}")
-        counts = read_block(file.descriptor, file.header, int(table[index]))[: len(mine)]
-        if (mine > counts).any() or (counts[own[first : first + entries]] != 1).any():
-            raise MalformedImageError(f"the image refers to clusters more often than it counts them; {_DAMAGED}")
-
-
-def _span(offset: int, length: int, size: int) -> NDArray[np.int64]:
-    return np.arange(offset // size, -(-(offset + length) // size), dtype=np.int64)
+        if not exists:
+            raise MalformedImageError(f"the image uses clusters that have no refcount; {DAMAGED}")
+        yield first, mine, read_block(file.descriptor, file.header, int(table[index]))[: len(mine)]

@@ -19,7 +19,7 @@ from backchain.hostfile import write_all
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
 from backchain.qcow2.image import Qcow2File
-from backchain.qcow2.layout import check_references
+from backchain.qcow2.layout import check_references, leaked
 from backchain.qcow2.tables import compressed_extents
 
 if TYPE_CHECKING:
@@ -76,6 +76,25 @@ class Qcow2Writer:
             MalformedImageError: They do not.
         """
         check_references(self.file, self.allocator.table, self.allocator.end)
+
+    def release_leaks(self) -> int:
+        """Give back the clusters that are counted though nothing refers to them, as a killed run leaves them.
+
+        Returns:
+            Number of clusters that were leaked.
+
+        Raises:
+            MalformedImageError: The image is damaged; nothing was written.
+            UnsupportedImageError: Not all that may refer to clusters is known; nothing was written.
+            OSError: A write failed.
+        """
+        clusters = leaked(self.file, self.allocator.table, self.allocator.end)
+        if len(clusters):
+            self._dropped.append(clusters)
+            self._release_dropped()
+        self._cut()
+        self.flush()
+        return len(np.unique(clusters))
 
     def flush(self) -> None:
         """Bring everything written so far to the disk."""
@@ -257,22 +276,17 @@ class Qcow2Writer:
             UnsupportedImageError: The name does not fit into the first cluster.
             OSError: A write failed.
         """
-        header = self.header.with_backing(name, backing_format)
-        encoded = header.encode()
-        tail = len(encoded) - len(name or b"")
-        old_end = self.header.backing_file_offset + len(self.header.backing_name or b"")
-        offset = tail
-        if self.header.backing_name is not None and old_end + len(name or b"") <= header.cluster_size:
-            offset = max(tail, old_end)
-        head = bytearray(encoded[:tail])
-        if name is not None:
-            struct.pack_into(">Q", head, 8, offset)
+        header, head = self.header.place_backing(name, backing_format)
+        offset = header.backing_file_offset
+        if name is not None and offset == len(head) and offset + len(name) <= fmt.SECTOR:
+            head += name
+        elif name is not None:
             write_all(self._descriptor, name, offset)
             self.flush()
-        write_all(self._descriptor, bytes(head), 0)
+        write_all(self._descriptor, head, 0)
         self.flush()
-        self.header = replace(header, backing_file_offset=offset if name is not None else 0)
-        self.file.header = self.header
+        self.header = header
+        self.file.header = header
 
     def empty(self) -> None:
         """Drop every cluster of the active image, so that its backing file provides all of it.

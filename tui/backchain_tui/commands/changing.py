@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ _OPTIONS = (
     click.option("--engine", type=click.Choice(["auto", "builtin"]), default="auto", help="What runs the operation."),
     click.option("-r", "--rate-limit", metavar="BYTES", type=parse_size, help="Bytes a second: 10M, 1G, 4096."),
     click.option(
+        "--verify", type=click.Choice(["sampled", "whole", "no"]), default="sampled",
+        help="How much of what the surviving images read is compared with what they read before.",
+    ),
+    click.option(
         "--force", metavar="CODE", multiple=True,
         help="Go on in spite of this hazard, if it is one that asks for confirmation (repeatable).",
     ),
@@ -60,6 +65,7 @@ class Request:
     quiet: bool
     engine: str
     rate_limit: int | None
+    verify: str
     force: tuple[str, ...]
     scan: tuple[Path, ...]
 
@@ -106,6 +112,11 @@ def find_image(graph: ChainGraph, path: Path) -> ImageId:
     return image
 
 
+def named_file(name: str | None) -> tuple[Path, ...]:
+    """Give the file that the user has named as base, as a path to look at; none when it is no path of a file."""
+    return (Path(name),) if name and os.path.isfile(name) else ()  # noqa: PTH113 - never raises
+
+
 def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
     """Give the image below `top` that `name` means: a path, or a backing file name as an overlay records it.
 
@@ -130,8 +141,16 @@ def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
     raise UsageError(f"{printable(name)} is not below {graph[top].name} in its chain", f"below it: {below}")
 
 
-def execute(graph: ChainGraph, operation: Operation, request: Request) -> int:
+def execute(
+    graph: ChainGraph, operation: Operation, request: Request, *, remove_leftovers: bool = False
+) -> int:  # fmt: skip
     """Plan the operation, ask, run it, and say what it did; give the exit status.
+
+    Args:
+        graph: The images as they were found.
+        operation: What is asked for.
+        request: The options that every changing command takes.
+        remove_leftovers: Remove what the operation leaves behind, when the rest was verified as a whole.
 
     Raises:
         BackchainError: The plan is blocked, the answer was no, or the run failed.
@@ -151,7 +170,7 @@ def execute(graph: ChainGraph, operation: Operation, request: Request) -> int:
         raise _refusal(stopping)
     if not request.yes:
         _ask(plan)
-    return _run(plan, request)
+    return _run(plan, request, remove_leftovers=remove_leftovers)
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
@@ -178,13 +197,16 @@ def _ask(plan: Plan) -> None:
     click.confirm("Go on?", abort=True, err=True)
 
 
-def _run(plan: Plan, request: Request) -> int:
+def _run(plan: Plan, request: Request, *, remove_leftovers: bool) -> int:
     from backchain.jobs import Job
+    from backchain.verify import Extent
     from backchain_tui.running import run_job
 
+    extent = Extent.WHOLE if remove_leftovers else Extent(request.verify)
     job = Job(plan, bytes_per_second=request.rate_limit)
+    forced = frozenset(request.force)
     try:
-        result = run_job(_engine(), plan, job, style=request.progress_style, forced=frozenset(request.force))
+        result = run_job(_engine(), plan, job, style=request.progress_style, forced=forced, verify=extent)
     except BackchainError as error:
         if request.as_json:
             progress = job.progress()
@@ -192,13 +214,47 @@ def _run(plan: Plan, request: Request) -> int:
             written = _nothing_written(status) | {"clusters": progress.clusters, "bytes": progress.bytes}
             _print_json(plan.to_json() | written | {"seconds": round(progress.seconds, 6), "error": error.message})
         raise
+    refused: BackchainError | None = None
+    removed: tuple[str, ...] = ()
+    if remove_leftovers and plan.removable:
+        try:
+            removed = remove_images(plan, request)
+        except BackchainError as error:
+            refused = error
     if request.as_json:
-        _print_json(result.to_json())
+        _print_json(result.to_json() | ({"removed": list(removed)} if remove_leftovers else {}))
     elif not request.quiet:
-        from backchain_tui.describe import closing
+        from backchain_tui.plan_words import closing
 
-        click.echo(closing(plan, job.progress()))
+        also = f" Removed: {', '.join(Path(p).name for p in removed)}." if removed else ""
+        click.echo(printable(closing(plan, job.progress()) + also))
+    if refused is not None:
+        raise type(refused)(f"done, but what it left behind stays: {refused.message}", refused.hint)
     return 0
+
+
+def remove_images(plan: Plan, request: Request) -> tuple[str, ...]:
+    """Remove what a plan that was run has left behind, as a deletion that is planned anew.
+
+    Returns:
+        The paths of what was removed.
+
+    Raises:
+        BackchainError: Something needs one of the images, or it cannot be removed.
+    """
+    from backchain.discover import discover
+    from backchain.jobs import Job
+    from backchain.operations import Delete
+    from backchain.planning import make_plan
+
+    paths = [plan.before[i].path for i in plan.removable]
+    graph = discover(paths, scan=[*request.scan, *(r for r in plan.before.surroundings.roots if r.is_dir())])
+    removal = make_plan(graph, Delete(tuple(find_image(graph, p) for p in paths)))
+    stopping = removal.stopping(frozenset(request.force))
+    if stopping:
+        raise _refusal(stopping)
+    _engine().run(removal, Job(removal), frozenset(request.force))
+    return tuple(str(p) for p in paths)
 
 
 def _engine() -> Engine:

@@ -7,15 +7,21 @@ from pathlib import Path
 import click
 
 from backchain.errors import UsageError
-from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image
+from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image, named_file
+from backchain_tui.commands.options import cache_option, format_option, leftovers_option, require_format
 
 
 @click.command(short_help="merge layers down into a base")
 @click.argument("top", metavar="TOP", type=click.Path(path_type=Path))
 @click.option("-b", "base", metavar="BASE", help="The image that receives the data (default: TOP's backing file).")
 @click.option("-d", "keep_top", is_flag=True, help="Leave TOP as it is when it is the active layer (else: emptied).")
+@format_option
+@cache_option
+@leftovers_option
 @changing_options
-def commit(top: Path, base: str | None, request: Request, *, keep_top: bool) -> int:
+def commit(
+    top: Path, base: str | None, image_format: str | None, request: Request, *, keep_top: bool, remove_leftovers: bool
+) -> int:
     """Merge TOP and every layer above BASE down into BASE.
 
     Overlays of TOP are backed by BASE afterwards; TOP and the layers between are then invalid. If TOP has no overlay
@@ -24,9 +30,10 @@ def commit(top: Path, base: str | None, request: Request, *, keep_top: bool) -> 
     from backchain.discover import discover
     from backchain.operations import Commit
 
-    graph = discover([top], scan=request.scan)
+    graph = discover([top, *named_file(base)], scan=request.scan)
     image = find_image(graph, top)
+    require_format(graph[image], image_format)
     target = find_base(graph, image, base) if base is not None else graph.backing_of(image)
     if target is None:
         raise UsageError(f"{graph[image].display_path} has no backing file to commit into")
-    return execute(graph, Commit(base=target, top=image, keep_top=keep_top), request)
+    return execute(graph, Commit(target, image, keep_top), request, remove_leftovers=remove_leftovers)

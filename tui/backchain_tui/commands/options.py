@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from backchain.errors import UnsupportedImageError
 from backchain.filename import printable
 
 if TYPE_CHECKING:
     from backchain.graph import ChainGraph
+    from backchain.image import ImageInfo
 
 scan_option = click.option(
     "--scan",
@@ -21,6 +23,32 @@ scan_option = click.option(
     help="Another folder in which overlays may lie (repeatable). The chain's own folders are always searched.",
 )
 """``--scan FOLDER``, as parameter `scan`: a tuple of paths."""
+
+format_option = click.option("-f", "image_format", metavar="FMT", help="Format of the image: qcow2.")
+"""``-f FMT``, as parameter `image_format`."""
+
+cache_option = click.option(
+    "-t", "cache", metavar="CACHE", expose_value=False, help="As in qemu-img; has no effect here."
+)
+"""``-t CACHE``, which is taken for the sake of scripts: what is written is always flushed in order."""
+
+leftovers_option = click.option(
+    "--delete", "remove_leftovers", is_flag=True,
+    help="Remove the images that nothing needs afterwards, once all that is left was verified as a whole.",
+)  # fmt: skip
+"""``--delete``, as parameter `remove_leftovers`."""
+
+
+def require_format(image: ImageInfo, expected: str | None) -> None:
+    """Make sure that an image has the format that was named with -f.
+
+    Raises:
+        UnsupportedImageError: It is another.
+    """
+    if expected is not None and expected != image.format:
+        raise UnsupportedImageError(
+            f"{image.display_path} is {image.format}, not {printable(expected)}", "leave -f out, or name another image"
+        )
 
 
 def parse_size(text: str) -> int:

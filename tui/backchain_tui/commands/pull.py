@@ -7,14 +7,20 @@ from pathlib import Path
 import click
 
 from backchain.errors import UsageError
-from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image
+from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image, named_file
+from backchain_tui.commands.options import cache_option, format_option, leftovers_option, require_format
 
 
 @click.command(short_help="copy layers up into an image")
 @click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
 @click.option("-b", "base", metavar="BASE", help="The new backing file (default: none, IMAGE then stands alone).")
+@format_option
+@cache_option
+@leftovers_option
 @changing_options
-def pull(image: Path, base: str | None, request: Request) -> int:
+def pull(
+    image: Path, base: str | None, image_format: str | None, request: Request, *, remove_leftovers: bool
+) -> int:  # fmt: skip
     """Copy what lies between BASE and IMAGE up into IMAGE.
 
     IMAGE is backed by BASE afterwards. The layers between stay as they are and valid; IMAGE needs them no more.
@@ -22,9 +28,10 @@ def pull(image: Path, base: str | None, request: Request) -> int:
     from backchain.discover import discover
     from backchain.operations import Pull
 
-    graph = discover([image], scan=request.scan)
+    graph = discover([image, *named_file(base)], scan=request.scan)
     found = find_image(graph, image)
+    require_format(graph[found], image_format)
     if graph.backing_of(found) is None:
         raise UsageError(f"{graph[found].display_path} has no backing file to pull from")
     below = find_base(graph, found, base) if base is not None else None
-    return execute(graph, Pull(image=found, base=below), request)
+    return execute(graph, Pull(found, below), request, remove_leftovers=remove_leftovers)

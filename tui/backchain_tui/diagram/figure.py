@@ -190,8 +190,7 @@ class _Cast:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         graph = plan.before
-        operation = plan.operation
-        self.top = operation.top if isinstance(operation, Commit) else operation.image
+        self.top = plan.operation.subject
         self.path = _path(graph, self.top, {r.image for r in plan.relinked})
         place = {image: n for n, image in enumerate(self.path)}
         first = min((place[i] for i in (plan.target, *plan.sources) if i in place), default=0)

@@ -10,7 +10,7 @@ from textual.containers import Container
 from backchain.errors import BackchainError
 from backchain.operations import Commit
 from backchain.plan import Severity
-from backchain_tui import describe
+from backchain_tui import describe, plan_words
 from backchain_tui.actions import Where, bindings
 from backchain_tui.choice import Choice, End
 from backchain_tui.describe import Row, Tone
@@ -195,7 +195,7 @@ class OperationScreen(RunningScreen):
         verb = "commit" if choice.kind is Commit else "pull"
         base = f"base {graph[choice.base].label}" if choice.base is not None else "no base"
         if self.plan is not None:
-            self.entitle(describe.title(self.plan))
+            self.entitle(plan_words.title(self.plan))
         choosing = "base" if choice.end is End.BASE else ("top" if choice.kind is Commit else "image")
         top_word = "top" if choice.kind is Commit else "image"
         self.query_one(TitleBar).tell(
@@ -210,16 +210,14 @@ class OperationScreen(RunningScreen):
     def _plan_rows(self) -> list[Row]:
         if self.plan is None:
             return [Row("", self._problem or "Planning…", Tone.BAD if self._problem else Tone.FAINT)]
-        hazards = [
-            describe.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in describe.in_order(self.plan.hazards)
-        ]
-        heading = describe.hazard_heading(self.plan) if self.job_run is None else Row("", "The plan that is run:")
+        hazards = plan_words.hazard_rows(self.plan, ascii_only=self.backchain.ascii_only)
+        heading = plan_words.hazard_heading(self.plan) if self.job_run is None else Row("", "The plan that is run:")
         urgent = bool(self.plan.stopping())
         return [
             heading,
             *(hazards if urgent else []),
-            Row("", " ".join(describe.plan_sentences(self.plan))),
-            *describe.plan_rows(self.plan, self._free),
+            Row("", " ".join(plan_words.plan_sentences(self.plan))),
+            *plan_words.plan_rows(self.plan, self._free),
             *([] if urgent else hazards),
         ]
 
@@ -265,14 +263,14 @@ class OperationScreen(RunningScreen):
     def action_explain(self) -> None:
         """Say why the plan cannot be run."""
         hazards = [h for h in self.plan.hazards if h.severity is Severity.BLOCK] if self.plan is not None else []
-        rows = [describe.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in hazards]
+        rows = [plan_words.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in hazards]
         self.app.push_screen(Question("This cannot run", rows, [Answer("ok", "Back")]))
 
     def _ask(self, plan: Plan, forced: frozenset[str]) -> None:
         """Have every hazard confirmed by its code, one after the other, then run."""
         hazard = next((h for h in plan.stopping(forced)), None)
         if hazard is not None:
-            rows = [describe.hazard_row(hazard, ascii_only=self.backchain.ascii_only)]
+            rows = [plan_words.hazard_row(hazard, ascii_only=self.backchain.ascii_only)]
             question = Question(
                 "Confirm", rows, [Answer("run", "Go on", "warning"), Answer("stay", "Cancel")], code=hazard.code
             )
@@ -282,7 +280,7 @@ class OperationScreen(RunningScreen):
         elif self.session.lab or forced:
             self.start(plan, forced)
         else:
-            rows = [Row("", " ".join(describe.plan_sentences(plan)))]
+            rows = [Row("", " ".join(plan_words.plan_sentences(plan)))]
             question = Question(
                 f"Run this {plan.operation.name}?", rows, [Answer("stay", "Cancel"), Answer("run", "Run", "primary")]
             )
@@ -312,4 +310,4 @@ class OperationScreen(RunningScreen):
         else:
             text = ("A pull copies up: what lies between the base and the image is copied into the image, which is "
                     "then backed by the base. Nothing becomes invalid.")  # fmt: skip
-        return [Row("", text), Row("", " ".join(describe.plan_sentences(self.plan)) if self.plan else "")]
+        return [Row("", text), Row("", " ".join(plan_words.plan_sentences(self.plan)) if self.plan else "")]

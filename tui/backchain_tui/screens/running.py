@@ -6,8 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from backchain.errors import JobCancelledError
-from backchain_tui import describe
 from backchain_tui import formatting as fmt
+from backchain_tui import plan_words
 from backchain_tui.describe import Row, Tone
 from backchain_tui.runner import Run
 from backchain_tui.screens.picture import PictureScreen
@@ -78,7 +78,7 @@ class RunningScreen(PictureScreen):
         self.panes.choose(1)
         self.update_map()
         self.job_run.start()
-        self.query_one(TitleBar).tell(describe.title(plan), "running")
+        self.query_one(TitleBar).tell(plan_words.title(plan), "running")
         self.refresh_bindings()
 
     def tick(self) -> None:
@@ -134,15 +134,15 @@ class RunningScreen(PictureScreen):
             self.diagram.set_job({c.source: 1.0 for c in job.plan.copies}, busy=False)
             self.diagram.settle()
             self.session.settle(job.plan)
-            panel.show(name, progress, describe.closing(job.plan, progress), end="good")
-            self.query_one(TitleBar).tell(describe.title(job.plan), "done")
+            panel.show(name, progress, plan_words.closing(job.plan, progress), end="good")
+            self.query_one(TitleBar).tell(plan_words.title(job.plan), "done")
         elif isinstance(job.error, JobCancelledError):
             text = f"Cancelled after {fmt.counted(progress.clusters, 'cluster')}: the chain reads the same as before."
             panel.show(name, progress, text, end="bad")
-            self.query_one(TitleBar).tell(describe.title(job.plan), "cancelled")
+            self.query_one(TitleBar).tell(plan_words.title(job.plan), "cancelled")
         else:
             panel.show(name, progress, f"{job.error.title}: {job.error.message}", end="bad")
-            self.query_one(TitleBar).tell(describe.title(job.plan), "failed")
+            self.query_one(TitleBar).tell(plan_words.title(job.plan), "failed")
             rows = [Row("", job.error.message, Tone.BAD), Row("", job.error.hint)]
             self.app.push_screen(Question(job.error.title, rows, [Answer("ok", "Back")]))
         self.refresh_bindings()

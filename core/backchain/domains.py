@@ -1,0 +1,74 @@
+"""Which virtual machines name a file as their disk: read out of libvirt's own XML files, without libvirt.
+
+Source: libvirt's domain XML format (``<source file=... dev=...>`` of a disk, and its ``<backingStore>``), and the
+folders in which its QEMU driver keeps the domains of the system, of the session, and those that run.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_MOST_BYTES = 4 << 20
+"""No domain's XML comes near this size."""
+
+
+class Domains(NamedTuple):
+    """What the folders of domains say.
+
+    Attributes:
+        users: Names of the domains that use a file, by the file's real path.
+        unread: What could not be read, one line each: domains may be defined there.
+    """
+
+    users: dict[str, tuple[str, ...]]
+    unread: tuple[str, ...]
+
+
+def libvirt_folders() -> tuple[Path, ...]:
+    """Give the folders in which libvirt's QEMU driver keeps domains, for the system and for this user."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return (Path("/etc/libvirt/qemu"), Path("/run/libvirt/qemu"), config / "libvirt" / "qemu")
+
+
+def read_domains(folders: Sequence[Path] | None = None) -> Domains:
+    """Read every domain in the folders.
+
+    Args:
+        folders: Where to look; None takes those of libvirt.
+    """
+    users: dict[str, dict[str, None]] = {}
+    unread: list[str] = []
+    for folder in libvirt_folders() if folders is None else folders:
+        try:
+            files = sorted(p for p in folder.iterdir() if p.suffix == ".xml")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            unread.append(f"{folder}: {os.strerror(error.errno or 0)}")
+            continue
+        for path in files:
+            try:
+                name, sources = _read(path)
+            except (OSError, ElementTree.ParseError) as error:
+                unread.append(f"{path}: {os.strerror(error.errno or 0) if isinstance(error, OSError) else 'no XML'}")
+                continue
+            for source in sources:
+                users.setdefault(os.path.realpath(source), {})[name] = None
+    return Domains({path: tuple(found) for path, found in users.items()}, tuple(unread))
+
+
+def _read(path: Path) -> tuple[str, Iterable[str]]:
+    """Give a domain's name and the files of its disks, backing files that it names included."""
+    with path.open("rb") as file:
+        root = ElementTree.fromstring(file.read(_MOST_BYTES))
+    domain = root if root.tag == "domain" else root.find(".//domain")
+    if domain is None:
+        return path.stem, ()
+    sources = [e.get("file") or e.get("dev") for e in domain.iterfind(".//disk//source")]
+    return domain.findtext("name") or path.stem, [s for s in sources if s]

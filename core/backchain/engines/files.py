@@ -1,0 +1,117 @@
+"""Running what makes or removes whole files: a new overlay, and the removal of images."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from backchain import locks
+from backchain.engines.freshness import require_same_file, require_same_overlays
+from backchain.engines.intents import intent_of
+from backchain.errors import StalePlanError, UsageError
+from backchain.filename import printable
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, sync_folder
+from backchain.qcow2.create import create_image
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backchain.operations import Snapshot
+    from backchain.plan import Plan
+
+
+def make_overlay(plan: Plan, operation: Snapshot) -> int:
+    """Make a new overlay: complete under a scratch name first, then under its own.
+
+    Returns:
+        Bytes that it takes on disk.
+
+    Raises:
+        StalePlanError: The chain has changed since the plan was made.
+        UsageError: The file exists by now.
+        OSError: There is no room.
+    """
+    info, relink = plan.before[operation.image], plan.relinked[0]
+    with ExitStack() as stack:
+        for image in plan.before.chain(operation.image):
+            path = plan.before[image].path
+            descriptor = _open(path, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            locks.take(descriptor, path, writing=False)
+            require_same_file(plan, image, descriptor)
+        scratch = _scratch_name(operation.overlay)
+        journal = Journal.begin(replace(intent_of(plan), written=(scratch,)))
+        try:
+            create_image(scratch, info.virtual_size or 0, backing=(relink.name or "", relink.format or "raw"))
+            _take_name(scratch, operation.overlay)
+        finally:
+            scratch.unlink(missing_ok=True)
+            journal.discard()
+        sync_folder(operation.overlay.parent)
+    return operation.overlay.stat().st_blocks * 512
+
+
+def _scratch_name(overlay: Path) -> Path:
+    """Give a name beside `overlay` that nobody uses and no search takes for an image."""
+    return overlay.parent / f"{PREFIX}{secrets.token_hex(8)}{SCRATCH_SUFFIX}"
+
+
+def _take_name(scratch: Path, path: Path) -> None:
+    """Give a finished file its name, which must still be free."""
+    try:
+        path.hardlink_to(scratch)
+    except FileExistsError as error:
+        raise UsageError(f"{printable(str(path))} exists already", "choose another name") from error
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise UsageError(f"{printable(str(path))} exists already", "choose another name") from None
+        scratch.rename(path)
+
+
+def remove(plan: Plan) -> None:
+    """Remove the images of a plan, overlays before what backs them.
+
+    Raises:
+        StalePlanError: One has changed, or something needs it by now.
+        ImageInUseError: Another process uses one.
+        OSError: A file cannot be removed.
+    """
+    with ExitStack() as stack:
+        for image in plan.removable:
+            info = plan.before[image]
+            descriptor = _open(info.path, os.O_RDONLY | os.O_NOFOLLOW)
+            stack.callback(os.close, descriptor)
+            locks.take(descriptor, info.path, writing=True)
+            require_same_file(plan, image, descriptor)
+        require_same_overlays(plan, plan.removable)
+        journal = Journal.begin(intent_of(plan))
+        try:
+            for image in plan.removable:
+                plan.before[image].path.unlink()
+            for folder in {plan.before[i].path.parent for i in plan.removable}:
+                sync_folder(folder)
+        except BaseException:
+            with suppress(OSError):
+                journal.reach(Stage.ABANDONED)
+            journal.close()
+            raise
+        journal.discard()
+    forget(plan)
+
+
+def forget(plan: Plan) -> None:
+    """Remove the journals that remember invalid images of which none is left."""
+    for record in plan.before.surroundings.journals:
+        if record.stage is Stage.LEFT and not any(path.exists() for path, _ in record.intent.invalidated):
+            with suppress(OSError):
+                record.path.unlink()
+
+
+def _open(path: Path, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise StalePlanError(f"{printable(str(path))} is gone", "plan again") from error

@@ -1,0 +1,48 @@
+"""Whether a chain is still as it was when its plan was made: the files, and who reads through them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from backchain.discover import discover
+from backchain.errors import BackchainError, StalePlanError
+from backchain.image import Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backchain.image import ImageId
+    from backchain.plan import Plan
+
+
+def require_same_file(plan: Plan, image: ImageId, descriptor: int) -> None:
+    """Make sure that an open file is the one that was planned for, unchanged.
+
+    Raises:
+        StalePlanError: It is not.
+    """
+    if Fingerprint.of(os.fstat(descriptor)) != plan.fingerprints.get(image):
+        raise StalePlanError(f"{plan.before[image].display_path} has changed since the plan was made", "plan again")
+
+
+def require_same_overlays(plan: Plan, images: Iterable[ImageId]) -> None:
+    """Make sure that no overlay has come or gone: a snapshot that was made meanwhile would be harmed unseen.
+
+    Raises:
+        StalePlanError: One has.
+    """
+    known = [i for i in images if plan.before[i].fingerprint is not None]
+    if not known:
+        return
+    paths = [plan.before[i].path for i in known]
+    scan = [p for p in plan.before.surroundings.roots if p.is_dir()]
+    try:
+        now = discover(paths, scan=scan).without_invalid_links()
+    except BackchainError as error:
+        raise StalePlanError(f"the images are no longer where they were: {error.message}", "plan again") from error
+    for image in known:
+        if image not in now or now.overlays_of(image) != plan.before.overlays_of(image):
+            raise StalePlanError(
+                f"{plan.before[image].display_path} has other overlays than when the plan was made", "plan again"
+            )

@@ -1,0 +1,48 @@
+"""What a plan is about to do, in the words of the journal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from backchain.journal import Intent, Link
+from backchain.operations import Commit, Delete, Pull, Rebase
+
+if TYPE_CHECKING:
+    from backchain.image import ImageId
+    from backchain.plan import Plan
+
+
+def intent_of(plan: Plan) -> Intent:
+    """Give what a plan is about to do, with paths in place of identities."""
+    written = [plan.target, *(r.image for r in plan.relinked)]
+    written += [plan.emptied] if plan.emptied is not None else []
+    if isinstance(plan.operation, Delete):
+        written = list(plan.operation.images)
+    links = tuple(
+        Link(plan.info(r.image).path, plan.info(r.new).path if r.new is not None else None, r.name, r.format)
+        for r in plan.relinked
+    )
+    return Intent(
+        plan.operation.name, _arguments(plan), plan.info(plan.target).path,
+        tuple(plan.info(i).path for i in dict.fromkeys(written)), links,
+        tuple((plan.before[i].path, plan.fingerprints[i]) for i in plan.invalidated if i in plan.fingerprints),
+    )  # fmt: skip
+
+
+def _arguments(plan: Plan) -> dict[str, Any]:
+    def path(image: ImageId | None) -> str | None:
+        return str(plan.info(image).path) if image is not None else None
+
+    operation = plan.operation
+    if isinstance(operation, Commit):
+        return {"base": path(operation.base), "top": path(operation.top), "keep_top": operation.keep_top}
+    if isinstance(operation, Pull):
+        return {"image": path(operation.image), "base": path(operation.base)}
+    if isinstance(operation, Rebase):
+        return {
+            "image": path(operation.image), "backing": path(operation.backing), "unsafe": operation.unsafe,
+            "backing_name": operation.backing_name, "backing_format": operation.backing_format,
+        }  # fmt: skip
+    if isinstance(operation, Delete):
+        return {"images": [path(i) for i in operation.images]}
+    return {"image": path(operation.image), "overlay": str(operation.overlay)}

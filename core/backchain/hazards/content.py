@@ -1,0 +1,235 @@
+"""Hazards that need the cluster maps or the data: damaged siblings, changed views, space, compressed data, tails."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from backchain.clustermap import map_layers, open_layers
+from backchain.contents import Comparison
+from backchain.errors import ImageError
+from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
+from backchain.hazards.links import LOST
+from backchain.operations import Commit, Rebase
+from backchain.plan import CopyList, Hazard
+from backchain.qcow2.allocator import Allocator
+from backchain.qcow2.layout import check_references
+from backchain.runs import RunState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backchain.image import ImageId, ImageInfo
+
+_CLOSE_TO_FULL = 0.9
+COMPARED_BYTES = 256 << 20
+"""Data of siblings that is compared at most, per sibling; ranges beyond are listed without a look at the data."""
+_MOST_RANGES = 100_000
+
+
+def content_hazards(facts: Facts, copies: CopyList, space: int) -> list[Hazard]:
+    """Find what needs the cluster maps: damaged siblings, a changed view, damage, space, compressed data, tails.
+
+    Args:
+        facts: The images concerned; every one of them can be read.
+        copies: The clusters that would change.
+        space: Bytes that the target needs on its file system at most.
+
+    Raises:
+        ImageError: An image's tables or compressed data are damaged.
+    """
+    found = [*_siblings(facts), *_unsafe(facts), *_references(facts), *_no_space(facts, space), *_shorter_top(facts)]
+    return [*found, *_blow_up(facts)] if copies.clusters else found
+
+
+# --- siblings ---------------------------------------------------------------------------------------------------------
+
+
+def _siblings(facts: Facts) -> Iterator[Hazard]:
+    """A commit changes its target and ends its intermediates: whatever else reads through them breaks."""
+    if not isinstance(facts.operation, Commit):
+        return
+    path = {*facts.sources}
+    for image in (*facts.sources[1:], facts.target):
+        for victim in facts.graph.overlays_of(image):
+            if victim in path:
+                continue
+            victims = (victim, *sorted(facts.graph.dependents(victim)))
+            ranges, exact = damaged_ranges(facts, victim)
+            yield Hazard(
+                "sibling-corruption", BLOCK, victims,
+                f"{facts.names(victims)} read{'s' if len(victims) == 1 else ''} through {facts.graph[image].name}, "
+                f"which this commit changes{_extent(ranges, exact=exact)}; pull into it first, or commit elsewhere",
+                ranges,
+            )  # fmt: skip
+
+
+def _extent(ranges: Sequence[tuple[int, int]], *, exact: bool) -> str:
+    size = sum(length for _, length in ranges)
+    if not size:
+        return " (though nothing that it reads differs just now)" if exact else ""
+    return f" ({'' if exact else 'at most '}{size} bytes in {len(ranges)} range{'' if len(ranges) == 1 else 's'})"
+
+
+def damaged_ranges(facts: Facts, victim: ImageId) -> tuple[tuple[tuple[int, int], ...], bool]:
+    """Predict which guest ranges (start, length) in bytes of a sibling change: it would read the top's data there.
+
+    Returns:
+        The ranges, in whole sectors, and whether all data was compared (else they are an upper bound).
+
+    Raises:
+        ImageError: An image above the target cannot be read.
+    """
+    graph = facts.graph
+    above = graph.between(victim, facts.target)
+    if above is None or any(graph[i].encrypted for i in (*above, *facts.view)):
+        return (), False
+    images = [graph[i] for i in dict.fromkeys((*above, *graph.chain(facts.target), *facts.view))]
+    with open_layers(images) as opened:
+        layers = {layer.info.id: layer for layer in opened}
+        held = [layers[i] for i in above]
+        one = [*held, *(layers[i] for i in graph.chain(facts.target))]
+        other = [*held, *(layers[i] for i in facts.view)]
+        comparison = Comparison(one, other, limit=COMPARED_BYTES)
+        end = min(held[0].size, layers[facts.view[0]].size)
+        ranges = tuple(islice(comparison.ranges(end), _MOST_RANGES))
+    return ranges, not comparison.exhausted and len(ranges) < _MOST_RANGES
+
+
+# --- unsafe rebase ----------------------------------------------------------------------------------------------------
+
+
+def _unsafe(facts: Facts) -> Iterator[Hazard]:
+    """A change of the link alone keeps the view only where old and new backing file read the same."""
+    operation = facts.operation
+    if not isinstance(operation, Rebase) or not operation.unsafe:
+        return
+    graph, image = facts.graph, facts.graph[facts.target]
+    lost = [i for i in facts.view[1:] if graph[i].state in LOST]
+    if lost:
+        yield Hazard(
+            "unsafe-rebase", CONFIRM, (facts.target, *lost),
+            f"{facts.names(lost)} cannot be read, so nothing shows that {image.name} will read as before; go on if "
+            f"the new backing file is the same image",
+        )  # fmt: skip
+        return
+    if graph.backing_of(facts.target) == operation.backing:
+        return
+    ranges = changed_ranges(facts)
+    if not ranges:
+        return
+    new = graph[operation.backing].name if operation.backing is not None else "no backing file"
+    size = sum(length for _, length in ranges)
+    yield Hazard(
+        "unsafe-rebase", BLOCK, (facts.target,),
+        f"{image.name} would read differently on {new} ({size} bytes in {len(ranges)} ranges at least); rebase it "
+        f"without -u, which copies what differs",
+        ranges,
+    )  # fmt: skip
+    short = [i for i in facts.view[1:] if 0 < (graph[i].virtual_size or 0) <= ranges[-1][0]]
+    if short:
+        yield Hazard(
+            "shorter-middle", BLOCK, tuple(short),
+            f"{image.name} reads zeros past the end of {facts.names(short)}, which {new} would fill with data; rebase "
+            f"it without -u",
+        )  # fmt: skip
+
+
+def changed_ranges(facts: Facts, most: int = 1000) -> tuple[tuple[int, int], ...]:
+    """Give the guest ranges (start, length) in bytes that an unsafe rebase would change; `most` at the most.
+
+    Raises:
+        ImageError: Compressed data is damaged.
+    """
+    graph, below = facts.graph, facts.shape.below or ()
+    if any(graph[i].encrypted for i in (*facts.view, *below)):
+        return ((0, graph[facts.target].virtual_size or 0),)
+    with open_layers([graph[i] for i in dict.fromkeys((*facts.view, *below))]) as opened:
+        layers = {layer.info.id: layer for layer in opened}
+        one = [layers[i] for i in facts.view]
+        other = [one[0], *(layers[i] for i in below)]
+        return tuple(islice(Comparison(one, other).ranges(one[0].size), most))
+
+
+# --- one image --------------------------------------------------------------------------------------------------------
+
+
+def _references(facts: Facts) -> Iterator[Hazard]:
+    """Clusters of a written image must be counted as often as they are used, or writing would overwrite others."""
+    emptied = () if facts.shape.emptied is None else (facts.shape.emptied,)
+    written = [facts.target] if facts.sources else []
+    for image in dict.fromkeys((*written, *emptied)):
+        info = facts.graph[image]
+        if info.header is None or info.encrypted:
+            continue
+        with open_layers([info]) as (layer,):
+            file = layer.file  # type: ignore[attr-defined]
+            try:
+                allocator = Allocator(layer.descriptor, info.header, file.file_size)
+                check_references(file, allocator.table, allocator.end)
+            except ImageError as error:
+                yield Hazard("corrupt", BLOCK, (image,), f"{info.name}: {error.message}")
+
+
+def _no_space(facts: Facts, space: int) -> Iterator[Hazard]:
+    target = facts.graph[facts.target]
+    if not space or target.fingerprint is None:
+        return
+    status = os.statvfs(target.path)
+    free = status.f_bavail * status.f_frsize
+    if space > free:
+        yield Hazard(
+            "no-space", BLOCK, (facts.target,),
+            f"{target.name} may grow by {space} bytes, but its file system has {free} bytes free; make room first",
+        )  # fmt: skip
+    elif space > free * _CLOSE_TO_FULL:
+        yield Hazard(
+            "no-space", WARN, (facts.target,),
+            f"{target.name} may grow by {space} bytes, nearly all of the {free} bytes that are free",
+        )  # fmt: skip
+
+
+def _blow_up(facts: Facts) -> Iterator[Hazard]:
+    packed: list[ImageId] = []
+    size = 0
+    for image in facts.sources:
+        info = facts.graph[image]
+        if info.format != "qcow2" or image == facts.target:
+            continue
+        with open_layers([info], keyless=True) as layers:
+            mine = sum(int(w.length[w.state == RunState.COMPRESSED].sum()) for w in map_layers(layers))
+        if mine:
+            packed.append(image)
+            size += mine
+    if packed:
+        yield Hazard(
+            "blow-up", WARN, tuple(packed),
+            f"{facts.names(packed)} hold{'s' if len(packed) == 1 else ''} compressed data, which is written as {size} "
+            f"plain bytes",
+        )  # fmt: skip
+
+
+def _shorter_top(facts: Facts) -> Iterator[Hazard]:
+    """An overlay longer than the top reads zeros past the top's end; a longer base would show its data there."""
+    if not isinstance(facts.operation, Commit):
+        return
+    graph, top, base = facts.graph, facts.graph[facts.view[0]], facts.graph[facts.target]
+    for relink in facts.relinks:
+        overlay = graph[relink.image]
+        start, end = top.virtual_size or 0, min(overlay.virtual_size or 0, base.virtual_size or 0)
+        if relink.image != facts.view[0] and start < end and _shows_base(overlay, start, end):
+            yield Hazard(
+                "shorter-middle", BLOCK, (relink.image, facts.view[0]),
+                f"{overlay.name} reads zeros past the end of {top.name}, where {base.name} has a tail of its own; "
+                f"resize {top.name} to {overlay.virtual_size} bytes first",
+            )  # fmt: skip
+
+
+def _shows_base(overlay: ImageInfo, start: int, end: int) -> bool:
+    """Whether the overlay itself leaves any of [start, end) bytes to its backing file."""
+    try:
+        with open_layers([overlay]) as layers:
+            return any(bool(w.unresolved().any()) for w in map_layers(layers, start, end))
+    except ImageError:
+        return True

@@ -1,0 +1,58 @@
+"""What the detectors look at, and words that they share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from backchain.plan import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+    from backchain.operations import Transferring
+    from backchain.plan import Relink
+    from backchain.shapes import Shape
+
+BLOCK, CONFIRM, WARN = Severity.BLOCK, Severity.CONFIRM, Severity.WARN
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the detectors look at: the graph, what is asked for, the images concerned, and the links to be written."""
+
+    graph: ChainGraph
+    operation: Transferring
+    shape: Shape
+    relinks: tuple[Relink, ...]
+
+    @property
+    def view(self) -> tuple[ImageId, ...]:
+        """The chain whose view is kept, top first."""
+        return self.shape.view
+
+    @property
+    def target(self) -> ImageId:
+        """The image that receives data."""
+        return self.shape.target
+
+    @property
+    def sources(self) -> tuple[ImageId, ...]:
+        """The images whose data moves, topmost first."""
+        return self.shape.sources
+
+    def names(self, images: Iterable[ImageId]) -> str:
+        """List images for a message, safe to print."""
+        return names(self.graph, images)
+
+
+def names(graph: ChainGraph, images: Iterable[ImageId]) -> str:
+    """List images for a message, safe to print; a long list is cut short."""
+    every = [graph[i].name for i in images]
+    more = len(every) - _MOST_NAMES
+    return ", ".join(every) if more <= 0 else ", ".join(every[:_MOST_NAMES]) + f" and {more} more"
+
+
+_MOST_NAMES = 8

@@ -1,0 +1,123 @@
+"""Hazards of making an overlay and of removing files: what else needs them, and what is not known."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from backchain.domains import read_domains
+from backchain.filename import MAX_BACKING_NAME, printable
+from backchain.hazards import links
+from backchain.hazards.facts import BLOCK, CONFIRM, names
+from backchain.hazards.images import damaged_images, used_images
+from backchain.image import ImageState
+from backchain.plan import Hazard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+    from backchain.operations import Delete, Snapshot
+
+
+def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: int) -> list[Hazard]:
+    """Find what speaks against a new overlay.
+
+    Args:
+        graph: The images as they were found.
+        operation: What is asked for.
+        name: The backing file name that would be recorded.
+        needed: Bytes that the new file takes.
+    """
+    chain = graph.chain(operation.image)
+    found = [
+        *_loops(graph, chain), *links.lost_images(graph, chain), *links.invalid_images(graph, chain),
+        *links.untrusted_links(graph, chain), *damaged_images(graph, chain), *used_images(graph, chain, ()),
+        *(h for i in chain for h in links.recorded_format(graph, i)), *_new_file(graph, operation, name, needed),
+    ]  # fmt: skip
+    if links.probed(graph, operation.image):
+        found.append(links.probe_hazard(graph, operation.image))
+    return found
+
+
+def _loops(graph: ChainGraph, chain: tuple[ImageId, ...]) -> Iterator[Hazard]:
+    for loop in graph.loops():
+        if loop & set(chain):
+            images = tuple(sorted(loop))
+            yield Hazard("loop", BLOCK, images, f"{names(graph, images)} back one another in a loop; mend the links")
+
+
+def _new_file(graph: ChainGraph, operation: Snapshot, name: str, needed: int) -> Iterator[Hazard]:
+    folder, shown = operation.overlay.parent, printable(operation.overlay.name)
+    if len(os.fsencode(name)) > MAX_BACKING_NAME:
+        yield Hazard(
+            "path-trap", BLOCK, (operation.image,),
+            f"the backing file name of {shown} would exceed {MAX_BACKING_NAME} bytes; make it nearer to "
+            f"{graph[operation.image].name}",
+        )  # fmt: skip
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield Hazard(
+            "permission", BLOCK, (operation.image,),
+            f"{printable(str(folder))} cannot be written by this user; choose another folder",
+        )  # fmt: skip
+        return
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if needed > free:
+        yield Hazard(
+            "no-space", BLOCK, (operation.image,),
+            f"{shown} needs {needed} bytes, but its file system has {free} bytes free; make room first",
+        )  # fmt: skip
+
+
+def delete_hazards(graph: ChainGraph, operation: Delete) -> list[Hazard]:
+    """Find what still needs the files that are to be removed."""
+    domains = read_domains()
+    found: list[Hazard] = []
+    for image in operation.images:
+        found += _needed(graph, image, frozenset(operation.images))
+        users = domains.users.get(os.path.realpath(graph[image].path), ())
+        if users:
+            found.append(
+                Hazard(
+                    "needed-file", BLOCK, (image,),
+                    f"{graph[image].name} is a disk of {', '.join(map(printable, users))}; detach it from the "
+                    f"machine first",
+                )
+            )  # fmt: skip
+        found += _forbidden(graph, image)
+    found += used_images(graph, operation.images, operation.images)
+    unknown = [*graph.incomplete, *(f"libvirt's domains in {line}" for line in domains.unread)]
+    if unknown:
+        message = "something unseen may need them: " + "; ".join(printable(line) for line in unknown)
+        found.append(Hazard("unknown-overlays", CONFIRM, operation.images, message))
+    return found
+
+
+def _needed(graph: ChainGraph, image: ImageId, removed: frozenset[ImageId]) -> Iterator[Hazard]:
+    name = graph[image].name
+    overlays = [
+        o for o in graph.overlays_of(image) if o not in removed and graph[o].state is not ImageState.INVALID
+    ]  # fmt: skip
+    if overlays:
+        yield Hazard(
+            "needed-file", BLOCK, (image, *overlays),
+            f"{name} backs {names(graph, overlays)}; rebase or pull {'it' if len(overlays) == 1 else 'them'} first",
+        )  # fmt: skip
+    for user in graph.users.get(image, ()):
+        yield Hazard("needed-file", BLOCK, (image,), f"{name} is needed: it is {printable(user)}")
+
+
+def _forbidden(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
+    info = graph[image]
+    if not os.access(info.path.parent, os.W_OK | os.X_OK):
+        yield Hazard(
+            "permission", BLOCK, (image,),
+            f"{printable(str(info.path.parent))} cannot be written by this user; change its permissions",
+        )  # fmt: skip
+    if info.header is not None and info.header.nb_snapshots:
+        yield Hazard(
+            "internal-snapshots", CONFIRM, (image,),
+            f"{info.name} holds {info.header.nb_snapshots} internal snapshot(s), which would be lost with it",
+        )  # fmt: skip

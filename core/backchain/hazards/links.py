@@ -1,0 +1,254 @@
+"""Hazards that the graph and the recorded names show: loops, lost and untrusted links, formats, traps in names."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from backchain.errors import UnsupportedImageError
+from backchain.filename import MAX_BACKING_NAME, has_protocol, printable
+from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
+from backchain.image import ImageState, require_header
+from backchain.operations import Rebase
+from backchain.plan import Hazard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+
+_LONG_NAME = 900
+"""Bytes from which a name is close to QEMU's limit."""
+
+LOST = frozenset({ImageState.MISSING, ImageState.UNREADABLE})
+"""States of an image that cannot be read at all."""
+
+
+def loop(facts: Facts) -> Iterator[Hazard]:
+    """A loop in the chain, or one that the new link would close: no program can read it."""
+    graph = facts.graph
+    concerned = {*facts.view, *(facts.shape.below or ())}
+    for found in graph.loops():
+        if found & concerned:
+            images = tuple(sorted(found))
+            yield Hazard("loop", BLOCK, images, f"{facts.names(images)} back one another in a loop; mend the links")
+    new = facts.shape.new_backing
+    if isinstance(facts.operation, Rebase) and new is not None and facts.target in graph.chain(new):
+        what = "itself" if new == facts.target else f"{graph[new].name}, which reads through it"
+        yield Hazard(
+            "loop", BLOCK, tuple(dict.fromkeys((facts.target, new))),
+            f"{graph[facts.target].name} would be backed by {what}; choose an image that does not depend on it",
+        )  # fmt: skip
+
+
+def missing(facts: Facts) -> Iterator[Hazard]:
+    """An image of the chain that is not there, or cannot be read."""
+    images = facts.view
+    if isinstance(facts.operation, Rebase) and facts.operation.unsafe:
+        images = facts.view[:1]  # the old backing file may be gone: the link is being repaired
+    yield from lost_images(facts.graph, (*images, *(facts.shape.below or ())))
+
+
+def lost_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazard]:
+    """Find the images that cannot be read."""
+    for image in dict.fromkeys(images):
+        info = graph[image]
+        if info.state in LOST:
+            yield Hazard(
+                "missing-backing", BLOCK, (image,),
+                f"{info.name} cannot be read ({printable(info.problem)}); restore it or repair the link first",
+            )  # fmt: skip
+
+
+def untrusted(facts: Facts) -> Iterator[Hazard]:
+    """A link that leads out of the folders that were given: whoever made the overlay chose the file."""
+    yield from untrusted_links(facts.graph, (*facts.view, *(facts.shape.below or ())))
+
+
+def untrusted_links(graph: ChainGraph, overlays: Iterable[ImageId]) -> Iterator[Hazard]:
+    """Find the links of `overlays` that lead out of the folders given, or to no file of this machine."""
+    for overlay in dict.fromkeys(overlays):
+        backing = graph.backing_of(overlay)
+        if backing is None or graph.is_trusted(backing):
+            continue
+        one, other = graph[overlay], graph[backing]
+        if other.remote is not None:
+            yield Hazard(
+                "untrusted-link", BLOCK, (overlay, backing),
+                f"{one.name} is backed by {other.name}, which is no file of this machine and is not opened",
+            )  # fmt: skip
+        else:
+            yield Hazard(
+                "untrusted-link", CONFIRM, (overlay, backing),
+                f"{one.name} is backed by {other.display_path}, outside of the folders given; if that is meant, name "
+                f"its folder (--scan {printable(str(other.path.parent))})",
+            )  # fmt: skip
+
+
+def formats(facts: Facts) -> Iterator[Hazard]:
+    """Compare the backing format that each overlay records with what its backing file is."""
+    operation = facts.operation
+    repaired = operation.image if isinstance(operation, Rebase) and operation.unsafe else None
+    for image in facts.shape.involved:
+        if image != repaired:
+            yield from recorded_format(facts.graph, image)
+    if isinstance(operation, Rebase):
+        yield from _new_format(facts, operation)
+    if repaired is not None and operation.base is not None and facts.graph.backing_of(repaired) == operation.base:
+        info, backing = facts.graph[repaired], facts.graph[operation.base]
+        recorded = info.backing.format if info.backing is not None else None
+        if recorded is not None and recorded != backing.format:
+            yield Hazard(
+                "format-mismatch", CONFIRM, (repaired, operation.base),
+                f"{info.name} reads {backing.name} as {printable(recorded)} now; with the right format it reads "
+                f"differently: go on if that is the repair",
+            )  # fmt: skip
+
+
+def recorded_format(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
+    """Compare the backing format that one overlay records with what its backing file is."""
+    info = graph[image]
+    backing = graph.backing_of(image)
+    if info.backing is None or backing is None or graph[backing].state in LOST:
+        return
+    found, recorded = graph[backing].format, info.backing.format
+    if recorded is None:
+        severity, what = (WARN, "qcow2") if found == "qcow2" else (BLOCK, "raw")
+        yield Hazard(
+            "format-absent", severity, (image,),
+            f"{info.name} records no backing format; {graph[backing].name} looks like {what}, which a guest "
+            f"can forge: record it with backchain rebase -u -F",
+        )  # fmt: skip
+    elif recorded != found:
+        yield Hazard(
+            "format-mismatch", BLOCK, (image, backing),
+            f"{info.name} records the format {printable(recorded)} for {graph[backing].name}, which is "
+            f"{found}; correct it with backchain rebase -u -F",
+        )  # fmt: skip
+
+
+def _new_format(facts: Facts, operation: Rebase) -> Iterator[Hazard]:
+    """Compare the format that is asked for with what the new backing file is."""
+    if operation.backing is None or facts.graph[operation.backing].state in LOST:
+        return
+    backing = facts.graph[operation.backing]
+    asked = operation.backing_format
+    if asked is not None and asked != backing.format:
+        yield Hazard(
+            "format-mismatch", BLOCK, (operation.image, operation.backing),
+            f"{backing.name} is {backing.format}, not {printable(asked)}; give -F {backing.format}",
+        )  # fmt: skip
+    elif asked is None and probed(facts.graph, operation.backing):
+        yield probe_hazard(facts.graph, operation.backing)
+
+
+def probed(graph: ChainGraph, image: ImageId) -> bool:
+    """Whether only its content says that `image` is qcow2: neither its name nor an overlay does."""
+    info = graph[image]
+    known = {"qcow2"} & {link.format for o in graph.overlays_of(image) if (link := graph[o].backing) is not None}
+    return info.format == "qcow2" and not known and info.path.suffix.lower() not in {".qcow2", ".qcow"}
+
+
+def probe_hazard(graph: ChainGraph, image: ImageId) -> Hazard:
+    """Make the hazard of a format that was found by a look at the content."""
+    return Hazard(
+        "format-absent", WARN, (image,),
+        f"{graph[image].name} is taken as qcow2 by its content, which the guest of a raw disk can forge; "
+        f"-F says what it is",
+    )  # fmt: skip
+
+
+def changed_bases(facts: Facts) -> Iterator[Hazard]:
+    """A backing file that was written after its overlay: what the overlay says of it may no longer hold."""
+    yield from newer_bases(facts.graph, (*facts.view, *(facts.shape.below or ())))
+
+
+def newer_bases(graph: ChainGraph, overlays: Iterable[ImageId]) -> Iterator[Hazard]:
+    """Find the backing files of `overlays` that are newer than their overlay."""
+    for overlay in dict.fromkeys(overlays):
+        backing = graph.backing_of(overlay)
+        if backing is None:
+            continue
+        one, other = graph[overlay].fingerprint, graph[backing].fingerprint
+        if one is not None and other is not None and other.mtime_ns > one.mtime_ns + _CLOCK_SLACK_NS:
+            yield Hazard(
+                "base-changed", WARN, (overlay, backing),
+                f"{graph[backing].name} was written after {graph[overlay].name}, which relies on it as it was; make "
+                f"sure that nothing but a commit or a copy did that",
+            )  # fmt: skip
+
+
+_CLOCK_SLACK_NS = 2_000_000_000
+"""Files that are written or copied together differ by less."""
+
+
+def traps(facts: Facts) -> Iterator[Hazard]:
+    """Names that lead elsewhere when a file is moved, opened by another path, or read by another program."""
+    header_room = {r.image: r for r in facts.relinks}
+    for image, relink in header_room.items():
+        info = facts.graph[image]
+        try:
+            name = os.fsencode(relink.name) if relink.name is not None else None
+            require_header(info).place_backing(name, relink.format)
+        except UnsupportedImageError as error:
+            yield Hazard("path-trap", BLOCK, (image,), f"{info.name}: {error.message}; {error.hint}")
+    for image in (*facts.view, *(facts.shape.below or ())):
+        if image not in header_room:
+            yield from trapped_name(facts.graph, image)
+
+
+def trapped_name(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
+    """Find what is fragile in the name that one overlay records."""
+    info = graph[image]
+    if info.backing is None:
+        return
+    name = info.backing.name
+    why = ""
+    if name.startswith("json:"):
+        why = "is a json: name, whose inner path depends on the folder that a program is started in"
+    elif has_protocol(name):
+        why = "begins like a protocol (with a colon)"
+    elif len(os.fsencode(name)) > _LONG_NAME:
+        why = f"is close to QEMU's limit of {MAX_BACKING_NAME} bytes"
+    elif not name.startswith("/") and info.path.is_symlink():
+        real = os.path.realpath(info.path)
+        if os.path.dirname(real) != os.path.realpath(info.path.parent):  # noqa: PTH120 - text, as QEMU does it
+            why = f"is relative, and {info.name} is a symlink: by its real path it leads elsewhere"
+    if why:
+        shown = printable(name if len(name) < 60 else f"{name[:57]}...")
+        yield Hazard(
+            "path-trap", WARN, (image,),
+            f"the backing file name of {info.name}, {shown}, {why}; rewrite it with backchain rebase -u -b",
+        )  # fmt: skip
+
+
+def unknown(facts: Facts) -> Iterator[Hazard]:
+    """What was not looked at may hold overlays."""
+    if facts.graph.incomplete:
+        yield Hazard("unknown-overlays", WARN, (facts.target,), unseen(facts.graph))
+
+
+def unseen(graph: ChainGraph) -> str:
+    """Say what was not looked at, in one line."""
+    return "overlays may exist that were not seen: " + "; ".join(printable(line) for line in graph.incomplete)
+
+
+def invalid(facts: Facts) -> Iterator[Hazard]:
+    """An image that a commit has left without what it relied on."""
+    yield from invalid_images(facts.graph, facts.shape.involved)
+
+
+def invalid_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazard]:
+    """Find the images that a commit has invalidated."""
+    for image in images:
+        if graph[image].state is ImageState.INVALID:
+            yield Hazard(
+                "corrupt", BLOCK, (image,),
+                f"{graph[image].name} is invalid: a commit has changed what it relied on; delete it",
+            )  # fmt: skip
+
+
+DETECTORS: tuple[Callable[[Facts], Iterator[Hazard]], ...] = (
+    loop, missing, invalid, untrusted, formats, traps, changed_bases, unknown,
+)  # fmt: skip

@@ -1,0 +1,275 @@
+"""The journal: what an operation is about to do, on disk before its first change, so that nothing is a riddle later.
+
+A journal is a hidden file beside the images, one JSON object a line. The first line says what was asked for and which
+files it will touch; a line follows for every stage that is reached. It is locked (flock) while its writer lives, and
+removed at the end. Two kinds remain: one whose writer died or gave up amid a change (see `backchain.recovery`), and
+one that remembers the images which a commit has invalidated, until these are gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import platformdirs
+
+from backchain.image import Fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+PREFIX, SUFFIX = ".backchain-", ".journal"
+SCRATCH_SUFFIX = ".part"
+"""A new image is written under a name that ends so, and gets its own name when it is complete."""
+_MOST_BYTES = 1 << 20
+_VERSION = 1
+
+
+class Stage(StrEnum):
+    """How far an operation has come."""
+
+    COPYING = "copying"
+    """Data is copied into the target; no link has changed yet."""
+    RELINKING = "relinking"
+    """All data is in place; links are being changed."""
+    CLEANING = "cleaning"
+    """Links are changed; what is no longer needed is released."""
+    ABANDONED = "abandoned"
+    """The operation ended by itself amid its work (cancelled, or an error); all is tidy, and half of it is done."""
+    LEFT = "left"
+    """It is done; the journal remembers what it has invalidated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that an operation changes: the new name and format in the header of `image`, None for no link."""
+
+    image: Path
+    backing: Path | None
+    name: str | None
+    format: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What an operation is about to do.
+
+    Attributes:
+        operation: Its name: "commit", "pull", "rebase", "snapshot" or "delete".
+        arguments: What was asked for, paths as text.
+        target: The image that receives data.
+        written: Files that will be written, made or removed.
+        links: Links that will be changed.
+        invalidated: Images that will not read as they did, as they are now.
+    """
+
+    operation: str
+    arguments: Mapping[str, Any]
+    target: Path
+    written: tuple[Path, ...]
+    links: tuple[Link, ...] = ()
+    invalidated: tuple[tuple[Path, Fingerprint], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A journal as it was found.
+
+    Attributes:
+        path: The journal's own file.
+        intent: What was about to be done.
+        stage: How far it came.
+        started: When, ISO 8601.
+        alive: Whether its writer still works on it.
+    """
+
+    path: Path
+    intent: Intent
+    stage: Stage
+    started: str
+    alive: bool
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it tells of work that nobody will finish by himself."""
+        return not self.alive and self.stage is not Stage.LEFT
+
+
+class Journal:
+    """A journal that is being written."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self.path = path
+
+    @classmethod
+    def begin(cls, intent: Intent) -> Journal:
+        """Write down what is about to be done, and bring it to the disk.
+
+        Raises:
+            OSError: There is no room for it, or no folder that may be written.
+        """
+        folder = _folder_for(intent)
+        descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
+        journal = cls(descriptor, Path(name))
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            journal._append(_to_json(intent))
+            sync_folder(folder)
+        except BaseException:
+            journal.discard()
+            raise
+        return journal
+
+    def reach(self, stage: Stage) -> None:
+        """Note that a stage begins.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self._append({"stage": str(stage)})
+
+    def close(self) -> None:
+        """Leave the journal where it is: for whoever recovers, or to remember what is invalid."""
+        os.close(self._descriptor)
+
+    def discard(self) -> None:
+        """Remove the journal: all is as it was, or all is done."""
+        with suppress(OSError):
+            self.path.unlink()
+        os.close(self._descriptor)
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        data = (json.dumps(line) + "\n").encode("ascii")
+        while data:
+            data = data[os.write(self._descriptor, data) :]
+        os.fdatasync(self._descriptor)
+
+
+def is_journal(name: str) -> bool:
+    """Say whether a file's name is that of a journal."""
+    return name.startswith(PREFIX) and name.endswith(SUFFIX)
+
+
+def read_journal(path: Path) -> Record | None:
+    """Read a journal.
+
+    Returns:
+        The record; None when the file is gone, holds nothing that makes sense (it was cut off as it began), or
+        belongs to another user than this one and root: what it says is acted on.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        if os.fstat(descriptor).st_uid not in {0, os.geteuid()}:
+            return None
+        lines = os.read(descriptor, _MOST_BYTES).splitlines()
+        return _from_lines(path, lines, alive=_is_locked(descriptor))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def read_journals(folders: Iterable[Path]) -> tuple[Record, ...]:
+    """Read every journal that lies in one of the folders, or that had to be kept with the user's own state."""
+    found: dict[Path, Record] = {}
+    for folder in (*folders, state_folder()):
+        with suppress(OSError):
+            for path in sorted(p for p in folder.iterdir() if is_journal(p.name)):
+                record = read_journal(path)
+                if record is not None:
+                    found[path] = record
+    return tuple(found.values())
+
+
+def state_folder() -> Path:
+    """Give the folder for journals of images in a folder that the user may not write."""
+    return Path(platformdirs.user_state_dir("backchain", appauthor=False))
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk.
+
+    Raises:
+        OSError: The folder cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # some file systems cannot sync a folder, and need not
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _folder_for(intent: Intent) -> Path:
+    for folder in dict.fromkeys(p.parent for p in (intent.target, *intent.written)):
+        if os.access(folder, os.W_OK | os.X_OK) and not folder.is_relative_to("/dev"):
+            return folder
+    folder = state_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
+def _to_json(intent: Intent) -> dict[str, Any]:
+    return {
+        "backchain": _VERSION,
+        "operation": intent.operation,
+        "arguments": dict(intent.arguments),
+        "target": str(intent.target),
+        "written": [str(p) for p in intent.written],
+        "links": [
+            {
+                "image": str(k.image),
+                "backing": str(k.backing) if k.backing else None,
+                "name": k.name,
+                "format": k.format,
+            }
+            for k in intent.links
+        ],
+        "invalidated": [
+            {"path": str(p), "fingerprint": [f.device, f.inode, f.size, f.mtime_ns]} for p, f in intent.invalidated
+        ],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+    }
+
+
+def _from_lines(path: Path, lines: Sequence[bytes], *, alive: bool) -> Record | None:
+    first = json.loads(lines[0]) if lines else {}
+    if first.get("backchain") != _VERSION:
+        return None
+    stage = Stage.COPYING
+    for line in lines[1:]:
+        with suppress(ValueError):  # a last line may have been cut off
+            stage = Stage(json.loads(line)["stage"])
+    links = tuple(
+        Link(Path(k["image"]), Path(k["backing"]) if k["backing"] is not None else None, k["name"], k["format"])
+        for k in first["links"]
+    )
+    invalidated = tuple((Path(i["path"]), Fingerprint(*map(int, i["fingerprint"]))) for i in first["invalidated"])
+    intent = Intent(
+        str(first["operation"]), dict(first["arguments"]), Path(first["target"]),
+        tuple(Path(p) for p in first["written"]), links, invalidated,
+    )  # fmt: skip
+    return Record(path, intent, stage, str(first["started"]), alive)

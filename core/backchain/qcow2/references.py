@@ -1,0 +1,174 @@
+"""How often each host cluster of a qcow2 file is referred to, counted from the tables themselves.
+
+The active image and its own metadata are what must be sound before anything is written; internal snapshots, bitmaps
+and the encryption header are counted as well where leaks are looked for, as all that nothing refers to is one.
+
+Source: sections "Host cluster management", "Snapshots", "Bitmaps" and "Full disk encryption header pointer" of QEMU's
+qcow2 specification.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backchain.errors import MalformedImageError, UnsupportedImageError
+from backchain.qcow2 import format as fmt
+from backchain.qcow2.tables import compressed_extents, read_entries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from backchain.qcow2.image import Qcow2File
+
+DAMAGED = "run qemu-img check on it"
+_OFFSET = np.uint64(fmt.OFFSET_MASK)
+_COMPRESSED = np.uint64(fmt.OFLAG_COMPRESSED)
+_COPIED = np.uint64(fmt.OFLAG_COPIED)
+_LUKS_EXTENSION = struct.Struct(">QQ")
+_BITMAP_TABLE_OFFSET = np.uint64(fmt.OFFSET_MASK)
+
+
+class References:
+    """The references of one file.
+
+    Attributes:
+        counts: uint32, shape (host clusters,): references to each host cluster.
+        own: bool, same shape: a table entry of the active image says that it is the only one (OFLAG_COPIED).
+    """
+
+    def __init__(self, file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> None:
+        """Count the references of the active image and of the metadata that every image has.
+
+        Args:
+            file: The open file.
+            refcount_table: uint64: host offsets of the refcount blocks in bytes, 0 where there is none.
+            end: Number of host clusters of the file.
+
+        Raises:
+            MalformedImageError: A table refers to what is not in the file.
+        """
+        self._file = file
+        self._size = file.header.cluster_size
+        self.counts = np.zeros(end, np.uint32)
+        self.own = np.zeros(end, bool)
+        header = file.header
+        self._add(np.zeros(1, np.int64))
+        self._add_span(header.l1_table_offset, header.l1_size * 8)
+        self._add_span(header.refcount_table_offset, header.refcount_table_clusters * self._size)
+        self._add(refcount_table[refcount_table != 0].astype(np.int64) // self._size)
+        self._add_tables(file.l1, active=True)
+
+    def add_everything_else(self) -> None:
+        """Count what internal snapshots, bitmaps and an encryption header refer to.
+
+        Raises:
+            MalformedImageError: One of their tables is damaged.
+            UnsupportedImageError: The image keeps something that is not known here.
+        """
+        header = self._file.header
+        if header.incompatible_features & fmt.INCOMPAT_DATA_FILE:
+            raise UnsupportedImageError("the clusters of an external data file are not counted here")
+        known = {fmt.EXT_BACKING_FORMAT, fmt.EXT_FEATURE_NAMES, fmt.EXT_BITMAPS, fmt.EXT_LUKS, fmt.EXT_DATA_FILE}
+        if any(e.type not in known for e in header.extensions):
+            raise UnsupportedImageError("the image has header extensions whose clusters are not known")
+        luks = header.extension(fmt.EXT_LUKS)
+        if luks is not None and len(luks) >= _LUKS_EXTENSION.size:
+            self._add_span(*_LUKS_EXTENSION.unpack_from(luks))
+        self._add_snapshots()
+        self._add_bitmaps()
+
+    # --- tables ---------------------------------------------------------------------------------------------------
+
+    def _add_tables(self, l1: NDArray[np.uint64], *, active: bool) -> None:
+        """Count an L1 table's L2 tables and their clusters; flags are looked at in the active image's alone."""
+        header = self._file.header
+        used = l1[(l1 & _OFFSET) != 0]
+        self._add_standard(used, active=active)
+        for offset in (used & _OFFSET).tolist():
+            entries = self._file.l2_entries(offset, 0, header.l2_entries)[:: header.l2_entry_size // 8]
+            packed = (entries & _COMPRESSED) != 0
+            self._add_standard(entries[~packed], active=active)
+            if packed.any():
+                self._add_compressed(entries[packed])
+
+    def _add_standard(self, entries: NDArray[np.uint64], *, active: bool) -> None:
+        offset = (entries & _OFFSET).astype(np.int64)
+        named = offset != 0
+        if (offset & (self._size - 1)).any():
+            raise MalformedImageError(f"the image has a table entry that is not aligned to a cluster; {DAMAGED}")
+        self._add(offset[named] // self._size)
+        if active:
+            self.own[(offset // self._size)[named & ((entries & _COPIED) != 0)]] = True
+
+    def _add_compressed(self, entries: NDArray[np.uint64]) -> None:
+        """Count the clusters that compressed data touches; its last sector may reach past the end of the file."""
+        start, length = compressed_extents(entries, self._file.header.cluster_bits)
+        first, last = start // self._size, np.minimum((start + length - 1) // self._size, len(self.counts) - 1)
+        for step in range(int((last - first).max(initial=0)) + 1):
+            self._add((first + step)[first + step <= last])
+
+    # --- the rest -------------------------------------------------------------------------------------------------
+
+    def _add_snapshots(self) -> None:
+        header = self._file.header
+        position = header.snapshots_offset
+        for _ in range(header.nb_snapshots):
+            fixed = self._read(position, fmt.SNAPSHOT_HEADER.size, "snapshot table")
+            l1_offset, l1_size, id_size, name_size, _, _, _, _, extra = fmt.SNAPSHOT_HEADER.unpack(fixed)
+            if l1_size * 8 > fmt.MAX_L1_BYTES:
+                raise MalformedImageError(f"an internal snapshot has an L1 table that is too large; {DAMAGED}")
+            self._add_span(l1_offset, l1_size * 8)
+            self._add_tables(read_entries(self._read(l1_offset, l1_size * 8, "snapshot's L1 table")), active=False)
+            position += -(-(fmt.SNAPSHOT_HEADER.size + extra + id_size + name_size) // 8) * 8
+        if header.nb_snapshots:
+            self._add_span(header.snapshots_offset, position - header.snapshots_offset)
+
+    def _add_bitmaps(self) -> None:
+        header = self._file.header
+        extension = header.extension(fmt.EXT_BITMAPS)
+        if extension is None or not header.autoclear_features & fmt.AUTOCLEAR_BITMAPS:
+            return
+        if len(extension) < fmt.BITMAPS_EXTENSION.size:
+            raise MalformedImageError(f"the bitmaps extension is cut short; {DAMAGED}")
+        count, _, size, offset = fmt.BITMAPS_EXTENSION.unpack_from(extension)
+        if size > fmt.MAX_BITMAP_DIRECTORY_SIZE:
+            raise MalformedImageError(f"the bitmap directory is too large; {DAMAGED}")
+        self._add_span(offset, size)
+        for table, entries in _bitmap_tables(self._read(offset, size, "bitmap directory"), count):
+            self._add_span(table, entries * 8)
+            words = read_entries(self._read(table, entries * 8, "bitmap table")) & _BITMAP_TABLE_OFFSET
+            self._add(words[words != 0].astype(np.int64) // self._size)
+
+    # --- counting -------------------------------------------------------------------------------------------------
+
+    def _add_span(self, offset: int, length: int) -> None:
+        if length:
+            self._add(np.arange(offset // self._size, -(-(offset + length) // self._size), dtype=np.int64))
+
+    def _add(self, clusters: NDArray[np.int64]) -> None:
+        if len(clusters) and int(clusters.max()) >= len(self.counts):
+            raise MalformedImageError(f"the image refers to clusters past the end of its file; {DAMAGED}")
+        np.add.at(self.counts, clusters, np.uint32(1))
+
+    def _read(self, offset: int, length: int, what: str) -> bytes:
+        if offset + length > -(-self._file.file_size // fmt.SECTOR) * fmt.SECTOR:
+            raise MalformedImageError(f"the {what} at {offset:#x} lies outside of the file; {DAMAGED}")
+        data = os.pread(self._file.descriptor, length, offset)
+        return data + bytes(length - len(data))
+
+
+def _bitmap_tables(directory: bytes, count: int) -> Iterator[tuple[int, int]]:
+    """Yield (host offset in bytes, entries) of each bitmap's table."""
+    position = 0
+    for _ in range(count):
+        if position + fmt.BITMAP_DIRECTORY_ENTRY.size > len(directory):
+            raise MalformedImageError(f"the bitmap directory is cut short; {DAMAGED}")
+        table, entries, _, _, _, name, extra = fmt.BITMAP_DIRECTORY_ENTRY.unpack_from(directory, position)
+        yield table, entries
+        position += -(-(fmt.BITMAP_DIRECTORY_ENTRY.size + name + extra) // 8) * 8

@@ -1,0 +1,21 @@
+"""``backchain delete``: remove images that nothing depends on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from backchain_tui.commands.changing import Request, changing_options, execute, find_image
+
+
+@click.command(short_help="remove images that nothing depends on")
+@click.argument("images", metavar="IMAGE ...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@changing_options
+def delete(images: tuple[Path, ...], request: Request) -> int:
+    """Remove image files, but none that an overlay, another image's data or a virtual machine still needs."""
+    from backchain.discover import discover
+    from backchain.operations import Delete
+
+    graph = discover(images, scan=request.scan)
+    return execute(graph, Delete(tuple(dict.fromkeys(find_image(graph, i) for i in images))), request)

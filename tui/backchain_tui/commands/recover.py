@@ -1,0 +1,115 @@
+"""``backchain recover``: what an interrupted job left, and the way on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backchain.errors import UsageError
+from backchain_tui.commands.changing import Request, changing_options, execute
+
+if TYPE_CHECKING:
+    from backchain.journal import Record
+    from backchain.operations import Operation
+
+
+@click.command(short_help="what an interrupted job left, and the way on")
+@click.argument("folder", metavar="[FOLDER]", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--finish", is_flag=True, help="Do what is left of every interrupted job.")
+@click.option("--undo", is_flag=True, help="Leave the chains as they are, give leaked clusters back, forget the jobs.")
+@changing_options
+def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) -> int:
+    """Tell of the jobs in FOLDER (default: this folder) that died amid their work, and finish or undo them.
+
+    Nothing is lost by an interrupted job: the chain reads the same at every moment. Without --finish or --undo this
+    only tells.
+    """
+    from backchain.errors import MissingImageError
+    from backchain.journal import read_journals
+
+    if finish and undo:
+        raise UsageError("--finish and --undo exclude each other")
+    place = (folder or Path()).absolute()
+    if not place.is_dir():
+        raise MissingImageError(f"{place} is not a folder")
+    records = [r for r in read_journals([place]) if r.interrupted]
+    if not (finish or undo) or request.dry_run:
+        return _tell(records, as_json=request.as_json)
+    for record in records:
+        if finish:
+            _finish(record, request)
+        else:
+            _undo(record, request)
+    if not records and not request.quiet:
+        click.echo("No interrupted job was found.")
+    return 0
+
+
+def _tell(records: list[Record], *, as_json: bool) -> int:
+    from backchain_tui.recovery_words import headline, story
+
+    if as_json:
+        click.echo(json.dumps({"interrupted": [_to_json(r) for r in records]}, indent=2))
+        return 0
+    for record in records:
+        click.echo(headline(record))
+        for line in story(record, _rest(record)):
+            click.echo(f"  {line}")
+    if records:
+        click.echo("backchain recover --finish goes on with what is left, --undo leaves it.")
+    else:
+        click.echo("No interrupted job was found.")
+    return 0
+
+
+def _rest(record: Record) -> Operation | None:
+    from backchain.errors import BackchainError
+    from backchain.recovery import graph_of, what_remains
+
+    try:
+        return what_remains(record, graph_of(record))
+    except BackchainError:
+        return None
+
+
+def _to_json(record: Record) -> dict[str, Any]:
+    rest = _rest(record)
+    return {
+        "journal": str(record.path),
+        "operation": record.intent.operation,
+        "target": str(record.intent.target),
+        "stage": str(record.stage),
+        "started": record.started,
+        "remaining": rest.name if rest is not None else None,
+    }
+
+
+def _finish(record: Record, request: Request) -> None:
+    """Run what remains, one operation after the other, each planned anew.
+
+    Raises:
+        BackchainError: One of them is blocked or fails; the journal stays.
+    """
+    from backchain.recovery import close, graph_of, tidy_up, what_remains
+
+    done: Operation | None = None
+    while (rest := what_remains(record, graph := graph_of(record))) is not None:
+        if rest == done:  # a copy that is done leaves no trace by which it could be told
+            break
+        execute(graph, rest, request)
+        done = rest
+    tidy_up(record) if done is None else close(record)
+
+
+def _undo(record: Record, request: Request) -> None:
+    from backchain.recovery import tidy_up
+    from backchain_tui.recovery_words import headline, tidied_text
+
+    if not request.yes:
+        click.confirm(f"{headline(record)}: leave it as it is and forget it?", abort=True, err=True)
+    tidied = tidy_up(record)
+    if not request.quiet:
+        click.echo(f"{headline(record)}: {tidied_text(tidied)}")

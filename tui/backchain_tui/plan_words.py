@@ -1,0 +1,190 @@
+"""What the screen and the command line say of plans and ended jobs, in plain words. No Textual here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backchain.operations import Commit, Delete, Rebase, Snapshot
+from backchain.plan import Severity, gravest_first
+from backchain_tui import formatting as fmt
+from backchain_tui.describe import Row, Tone, labels
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from backchain.image import ImageId
+    from backchain.jobs import JobProgress
+    from backchain.plan import Hazard, Plan
+
+_SEVERITY_TONE = {Severity.BLOCK: Tone.BAD, Severity.CONFIRM: Tone.WARN, Severity.WARN: Tone.WARN}
+
+
+def title(plan: Plan) -> str:
+    """Name the operation and its images, for the picture's border."""
+    operation, target = plan.operation, plan.info(plan.target).label
+    if isinstance(operation, Snapshot):
+        return f"snapshot  {plan.before[operation.image].label} → {target}"
+    if isinstance(operation, Delete):
+        return f"delete  {_span([plan.before[i].label for i in operation.images])}"
+    if isinstance(operation, Rebase):
+        below = plan.before[operation.backing].label if operation.backing is not None else "no backing file"
+        return f"rebase{' -u' if operation.unsafe else ''}  {target} → {below}"
+    sources = _span([plan.before[i].label for i in reversed(plan.sources)])
+    verb = "block-commit" if isinstance(operation, Commit) else "block-stream (pull)"
+    return f"{verb}  {sources} → {target}"
+
+
+def _span(names: Sequence[str]) -> str:
+    if not names:
+        return "nothing"
+    return f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names)
+
+
+def plan_sentences(plan: Plan) -> list[str]:
+    """Say in plain words what a run of this plan would do."""
+    operation = plan.operation
+    if isinstance(operation, Snapshot):
+        return _snapshot_sentences(plan, operation)
+    if isinstance(operation, Delete):
+        return [f"Removes {labels(plan.before, operation.images)}, {_file(operation.images)} and all."]
+    sentences = [*_copy_sentences(plan), *_link_sentences(plan)]
+    if plan.emptied is not None:
+        sentences.append(f"{plan.before[plan.emptied].label} is the active layer: it stays, emptied.")
+    sentences += _commit_sentences(plan) if isinstance(operation, Commit) else _survivors(plan)
+    return sentences
+
+
+def _file(images: Sequence[ImageId]) -> str:
+    return "file" if len(images) == 1 else "files"
+
+
+def _snapshot_sentences(plan: Plan, operation: Snapshot) -> list[str]:
+    image, overlay = plan.before[operation.image].label, plan.info(plan.target).label
+    return [
+        f"Makes {overlay}, an empty overlay that is backed by {image}.",
+        f"{image} keeps its content as long as nothing writes to it: the machine must use {overlay} from then on.",
+    ]
+
+
+def _copy_sentences(plan: Plan) -> Iterator[str]:
+    graph, target = plan.before, plan.before[plan.target].label
+    if isinstance(plan.operation, Rebase) and plan.operation.unsafe:
+        yield "Copies nothing: the link alone changes."
+        return
+    sources = labels(graph, plan.sources)
+    what = f"{fmt.counted(plan.clusters, 'cluster')} ({fmt.size(plan.bytes)})"
+    if isinstance(plan.operation, Rebase):
+        new = graph[plan.operation.backing].label if plan.operation.backing is not None else "zeros"
+        if plan.clusters:
+            yield f"Copies {what} into {target}: all that differs from {new} and that {target} does not hold."
+        else:
+            yield f"Copies nothing: {target} reads the same through {new}."
+    elif plan.clusters:
+        yield f"Copies {what} of {sources} {'down' if isinstance(plan.operation, Commit) else 'up'} into {target}."
+    else:
+        yield f"Copies nothing: no data that {target} lacks in {sources}."
+
+
+def _link_sentences(plan: Plan) -> Iterator[str]:
+    graph = plan.before
+    for relink in plan.relinked:
+        name = graph[relink.image].label
+        yield (
+            f"{name} stands alone then."
+            if relink.new is None
+            else f"{name} is backed by {graph[relink.new].label} then."
+        )
+
+
+def _commit_sentences(plan: Plan) -> Iterator[str]:
+    graph, target = plan.before, plan.before[plan.target].label
+    if plan.invalidated:
+        many = len(plan.invalidated) > 1
+        yield (
+            f"{labels(graph, plan.invalidated)} {'are' if many else 'is'} invalid afterwards: "
+            f"{'they rely' if many else 'it relies'} on {target} as it was."
+        )
+    yield f"{target} then reads as {graph[plan.operation.subject].label} does."
+
+
+def _survivors(plan: Plan) -> Iterator[str]:
+    if plan.removable:
+        s = "s" if len(plan.removable) == 1 else ""
+        them = "it" if s else "them"
+        yield f"{labels(plan.before, plan.removable)} still read{s} as before, but nothing needs {them}."
+    else:
+        yield "Every image still reads as before."
+
+
+def plan_rows(plan: Plan, free_bytes: int | None) -> list[Row]:
+    """Give the numbers of a plan.
+
+    Args:
+        plan: The plan.
+        free_bytes: Free space of the file system that holds the target, or None where it is unknown.
+    """
+    graph = plan.before
+    if isinstance(plan.operation, Delete):
+        return [Row("frees", fmt.size(sum(graph[i].disk_size or 0 for i in plan.removable)), Tone.STRONG)]
+    rows = [
+        Row("copies", f"{fmt.counted(plan.clusters, 'cluster')} · {fmt.size(plan.bytes)}", Tone.STRONG),
+        Row("grows", f"{plan.info(plan.target).label} by at most {fmt.size(plan.growth_bytes)}"),
+    ]
+    if free_bytes is not None:
+        tight = plan.growth_bytes > free_bytes
+        rows.append(Row("free", fmt.size(free_bytes), Tone.BAD if tight else Tone.PLAIN))
+    if plan.emptied is not None:
+        rows.append(Row("empties", graph[plan.emptied].label, Tone.WARN))
+    if plan.invalidated:
+        rows.append(Row("invalid", labels(graph, plan.invalidated), Tone.BAD))
+    return rows
+
+
+def hazard_heading(plan: Plan) -> Row:
+    """Sum up the hazards in one line that says whether the plan can be run."""
+    blocking = sum(h.severity is Severity.BLOCK for h in plan.hazards)
+    confirm = sum(h.severity is Severity.CONFIRM for h in plan.hazards)
+    if blocking:
+        return Row(
+            "", f"Cannot run: {fmt.counted(blocking, 'hazard')} block{'s' if blocking == 1 else ''} it.", Tone.BAD
+        )
+    if confirm:
+        return Row("", f"Asks before it runs: {fmt.counted(confirm, 'hazard')} to confirm.", Tone.WARN)
+    if plan.hazards:
+        return Row("", f"{fmt.counted(len(plan.hazards), 'warning')}; Enter runs it.", Tone.WARN)
+    return Row("", "No hazards found; Enter runs it.", Tone.GOOD)
+
+
+def hazard_row(hazard: Hazard, *, ascii_only: bool) -> Row:
+    """Give a hazard as a line: glyph and code, then the message."""
+    glyphs = {Severity.BLOCK: "X", Severity.CONFIRM: "?", Severity.WARN: "!"}
+    if not ascii_only:
+        glyphs = {Severity.BLOCK: "✖", Severity.CONFIRM: "◆", Severity.WARN: "▲"}
+    return Row(f"{glyphs[hazard.severity]} {hazard.code}", hazard.message, _SEVERITY_TONE[hazard.severity])
+
+
+def hazard_rows(plan: Plan, *, ascii_only: bool) -> list[Row]:
+    """Give the hazards of a plan as lines, what stops the run first."""
+    return [hazard_row(h, ascii_only=ascii_only) for h in gravest_first(plan.hazards)]
+
+
+def closing(plan: Plan, progress: JobProgress) -> str:
+    """Say what a finished job did, in one line."""
+    graph, operation = plan.before, plan.operation
+    if isinstance(operation, Snapshot):
+        return f"Done: {plan.info(plan.target).label} is backed by {graph[operation.image].label}."
+    if isinstance(operation, Delete):
+        many = len(operation.images) > 1
+        return f"Done: {labels(graph, operation.images)} {'are' if many else 'is'} removed."
+    done = (
+        f"{fmt.counted(progress.clusters, 'cluster')}, {fmt.size(progress.bytes)} in {fmt.duration(progress.seconds)}"
+    )
+    if plan.invalidated:
+        many = len(plan.invalidated) > 1
+        state, them = ("are invalid now", "them") if many else ("is invalid now", "it")
+        rest = f"{labels(graph, plan.invalidated)} {state}; nothing needs {them}."
+    elif plan.removable:
+        rest = f"Nothing needs {labels(graph, plan.removable)} any more."
+    else:
+        rest = "Every image reads as before."
+    return f"Done: {done}. {rest}"
