@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from backchain.graph import ChainGraph
@@ -103,6 +102,8 @@ class CopyList:
     @classmethod
     def nothing(cls, cluster_size: int) -> CopyList:
         """Make the list of an operation that copies nothing."""
+        import numpy as np  # not before it is needed: the first paint waits for this module
+
         empty = np.zeros(0, np.int64)
         return cls(cluster_size, empty, empty, np.zeros(0, np.uint8), np.zeros(0, np.bool_))
 
