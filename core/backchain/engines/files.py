@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backchain import locks
+from backchain.basemark import BaseMark
 from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
 from backchain.errors import StalePlanError, UsageError
@@ -35,17 +36,19 @@ def make_overlay(plan: Plan, operation: Snapshot) -> int:
         OSError: There is no room.
     """
     info, relink = plan.before[operation.image], plan.relinked[0]
+    chain = [plan.before[i] for i in plan.before.chain(operation.image)]
     with ExitStack() as stack:
-        for image in plan.before.chain(operation.image):
-            path = plan.before[image].path
-            descriptor = _open(path, os.O_RDONLY)
+        for below in chain:
+            descriptor = _open(below.path, os.O_RDONLY)
             stack.callback(os.close, descriptor)
-            locks.take(descriptor, path, writing=False)
-            require_same_file(plan, image, descriptor)
+            locks.take(descriptor, below.path, writing=False)
+            require_same_file(plan, below.id, descriptor)
+        mark = None if any(below.encrypted for below in chain) else BaseMark.of(chain).encode()
         scratch = _scratch_name(operation.overlay)
         journal = Journal.begin(replace(intent_of(plan), written=(scratch,)))
         try:
-            create_image(scratch, info.virtual_size or 0, backing=(relink.name or "", relink.format or "raw"))
+            link = (relink.name or "", relink.format or "raw")
+            create_image(scratch, info.virtual_size or 0, backing=link, base_mark=mark)
             _take_name(scratch, operation.overlay)
         finally:
             scratch.unlink(missing_ok=True)

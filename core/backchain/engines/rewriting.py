@@ -112,6 +112,7 @@ class Rewriting:
                 job.enter(Phase.CLEANING)
                 journal.reach(Stage.CLEANING)
                 self._writers[plan.emptied].empty()
+                self._forget_mark(plan.emptied)
                 verifier.after(plan.emptied)
         return verifier.extent
 
@@ -210,6 +211,12 @@ class Rewriting:
         if os.fstat(descriptor).st_size < size:
             os.ftruncate(descriptor, size)
         os.fdatasync(descriptor)
+
+    def _forget_mark(self, image: ImageId) -> None:
+        """Drop what an emptied overlay remembers of its base, which holds more now."""
+        writer = self._writers[image]
+        if writer.header.extension(fmt.EXT_BASE_MARK) is not None:
+            writer.set_backing(writer.header.backing_name, writer.header.backing_format)
 
     def _relink(self, relink: Relink) -> None:
         name = os.fsencode(relink.name) if relink.name is not None else None

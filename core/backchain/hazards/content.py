@@ -6,6 +6,7 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from backchain.basemark import BaseMark
 from backchain.clustermap import map_layers, open_layers
 from backchain.contents import Comparison
 from backchain.errors import ImageError
@@ -39,7 +40,10 @@ def content_hazards(facts: Facts, copies: CopyList, space: int) -> list[Hazard]:
     Raises:
         ImageError: An image's tables or compressed data are damaged.
     """
-    found = [*_siblings(facts), *_unsafe(facts), *_references(facts), *_no_space(facts, space), *_shorter_top(facts)]
+    found = [
+        *_siblings(facts), *_unsafe(facts), *_references(facts), *_no_space(facts, space), *_shorter_top(facts),
+        *_marks(facts),
+    ]  # fmt: skip
     return [*found, *_blow_up(facts)] if copies.clusters else found
 
 
@@ -150,6 +154,26 @@ def changed_ranges(facts: Facts, most: int = 1000) -> tuple[tuple[int, int], ...
         one = [layers[i] for i in facts.view]
         other = [one[0], *(layers[i] for i in below)]
         return tuple(islice(Comparison(one, other).ranges(one[0].size), most))
+
+
+# --- the base as it was -----------------------------------------------------------------------------------------------
+
+
+def _marks(facts: Facts) -> Iterator[Hazard]:
+    """A backing file that no longer holds what its overlay remembers of it."""
+    graph = facts.graph
+    for overlay in dict.fromkeys((*facts.view, *(facts.shape.below or ()))):
+        mark, backing = BaseMark.recorded_in(graph[overlay]), graph.backing_of(overlay)
+        if mark is None or backing is None:
+            continue
+        chain = [graph[i] for i in graph.chain(backing)]
+        if any(i.encrypted or i.state in LOST for i in chain) or BaseMark.of(chain) == mark:
+            continue
+        yield Hazard(
+            "base-changed", WARN, (overlay, backing),
+            f"{graph[backing].name} does not hold what it held when {graph[overlay].name} was made of it; make sure "
+            f"that only a commit or a resize did that",
+        )  # fmt: skip
 
 
 # --- one image --------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def create_image(
     *,
     cluster_size: int = DEFAULT_CLUSTER_SIZE,
     backing: tuple[str, str] | None = None,
+    base_mark: bytes | None = None,
     data: Iterable[tuple[int, bytes]] = (),
     zeros: Iterable[int] = (),
     sync: bool = True,
@@ -67,6 +68,7 @@ def create_image(
         size: Virtual size in bytes, a multiple of 512.
         cluster_size: Bytes, a power of two from 512 to 2 MiB.
         backing: Name and format of the backing file to record, as they shall stand in the header.
+        base_mark: What the image shall remember of its base, encoded (`backchain.basemark`); None for nothing.
         data: Pairs (guest cluster, its bytes), each cluster once, in any order; they are written in this order, and
             bytes that a cluster lacks are zeros. Read one at a time, so that it may be a generator.
         zeros: Guest clusters that read as zeros whatever the backing file holds.
@@ -78,6 +80,8 @@ def create_image(
         ImageIOError: Writing failed; no file is left.
     """
     header = _header(size, cluster_size, backing)
+    if base_mark is not None:
+        header = replace(header, extensions=(*header.extensions, Extension(fmt.EXT_BASE_MARK, base_mark)))
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except FileExistsError as error:

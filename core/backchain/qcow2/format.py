@@ -51,6 +51,8 @@ EXT_FEATURE_NAMES: Final = 0x6803F857
 EXT_BITMAPS: Final = 0x23852875
 EXT_LUKS: Final = 0x0537BE77
 EXT_DATA_FILE: Final = 0x44415441
+EXT_BASE_MARK: Final = 0x42434650
+"""Backchain's own ("BCFP"): see `backchain.basemark`. The specification knows no such type."""
 
 # Sections "L1 table entry" and "L2 table entry".
 OFLAG_COPIED: Final = 1 << 63

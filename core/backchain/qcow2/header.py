@@ -119,9 +119,10 @@ class Header:
     def with_backing(self, name: bytes | None, backing_format: str | None) -> Header:
         """Give the header with another backing file; `name` None removes the link and the recorded format.
 
-        The format extension comes first, so that it shares the header's first sector and changes with it at once.
+        The format extension comes first, so that it shares the header's first sector and changes with it at once. What
+        was remembered of the old base (`backchain.basemark`) is forgotten.
         """
-        rest = tuple(e for e in self.extensions if e.type != fmt.EXT_BACKING_FORMAT)
+        rest = tuple(e for e in self.extensions if e.type not in {fmt.EXT_BACKING_FORMAT, fmt.EXT_BASE_MARK})
         if name is not None and backing_format is not None:
             rest = (Extension(fmt.EXT_BACKING_FORMAT, backing_format.encode("ascii")), *rest)
         return replace(self, backing_name=name, extensions=rest)

@@ -74,7 +74,7 @@ class References:
         header = self._file.header
         if header.incompatible_features & fmt.INCOMPAT_DATA_FILE:
             raise UnsupportedImageError("the clusters of an external data file are not counted here")
-        known = {fmt.EXT_BACKING_FORMAT, fmt.EXT_FEATURE_NAMES, fmt.EXT_BITMAPS, fmt.EXT_LUKS, fmt.EXT_DATA_FILE}
+        known = {fmt.EXT_BACKING_FORMAT, fmt.EXT_FEATURE_NAMES, fmt.EXT_BITMAPS, fmt.EXT_LUKS, fmt.EXT_BASE_MARK}
         if any(e.type not in known for e in header.extensions):
             raise UnsupportedImageError("the image has header extensions whose clusters are not known")
         luks = header.extension(fmt.EXT_LUKS)
