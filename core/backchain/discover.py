@@ -151,15 +151,15 @@ class _Discovery:
         images = [self._images[i] for i in order if i in connected]
         links = [(o, b) for o, b in self._trusted_links() if o in connected]
         journals = tuple(r for p in self._scan.journals if (r := read_journal(p)) is not None)
-        incomplete = (*self._scan.notes(), *self._riddles(connected))
+        incomplete = (*self._scan.notes(), *self._riddles())
         graph = ChainGraph(images, links, Surroundings(incomplete, tuple(self._roots), journals, self._users()))
         looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]
         return graph.with_changes(replace=[*looped, *_invalidated(graph, journals)])
 
-    def _riddles(self, connected: set[ImageId]) -> Iterator[str]:
+    def _riddles(self) -> Iterator[str]:
         """Name the images whose header is damaged: what backs them cannot be told."""
-        for image, info in self._images.items():
-            if image not in connected and info.format == "qcow2" and info.state is ImageState.UNREADABLE:
+        for info in self._images.values():
+            if info.format == "qcow2" and info.state is ImageState.UNREADABLE:
                 yield f"{info.display_path}: {info.problem}, so that nobody knows what backs it"
 
     def _users(self) -> dict[ImageId, tuple[str, ...]]:

@@ -68,6 +68,9 @@ def _snapshot_sentences(plan: Plan, operation: Snapshot) -> list[str]:
 
 def _copy_sentences(plan: Plan) -> Iterator[str]:
     graph, target = plan.before, plan.before[plan.target].label
+    if {"loop", "missing-backing"} & {h.code for h in plan.hazards if h.severity is Severity.BLOCK}:
+        yield "What would be copied cannot be counted, as the chain cannot be read."
+        return
     if isinstance(plan.operation, Rebase) and plan.operation.unsafe:
         yield "Copies nothing: the link alone changes."
         return
@@ -108,7 +111,9 @@ def _commit_sentences(plan: Plan) -> Iterator[str]:
 
 
 def _survivors(plan: Plan) -> Iterator[str]:
-    if plan.removable:
+    if any(h.code == "unsafe-rebase" for h in plan.hazards):
+        yield f"Nothing shows that {plan.before[plan.target].label} reads as before then."
+    elif plan.removable:
         s = "s" if len(plan.removable) == 1 else ""
         them = "it" if s else "them"
         yield f"{labels(plan.before, plan.removable)} still read{s} as before, but nothing needs {them}."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backchain import locks
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
 from backchain.image import ImageState
-from backchain.operations import Commit
+from backchain.operations import Commit, Rebase
 from backchain.plan import Hazard
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ def encryption(facts: Facts) -> Iterator[Hazard]:
 
 def snapshots(facts: Facts) -> Iterator[Hazard]:
     """Internal snapshots of an image read through its backing file too, and are not looked after here."""
-    losing = facts.sources if isinstance(facts.operation, Commit) else (facts.target,)
+    operation = facts.operation
+    losing = facts.sources if isinstance(operation, Commit) else (facts.target,)
+    if isinstance(operation, Rebase) and facts.graph.backing_of(facts.target) == operation.backing:
+        losing = ()  # the same file by another name
     for image in losing:
         info = facts.graph[image]
         if info.header is not None and info.header.nb_snapshots:
@@ -116,7 +119,9 @@ def bitmaps(facts: Facts) -> Iterator[Hazard]:
 def grows(facts: Facts) -> Iterator[Hazard]:
     """A commit of a larger top makes its target larger."""
     top, target = facts.graph[facts.view[0]], facts.graph[facts.target]
-    if not isinstance(facts.operation, Commit) or (top.virtual_size or 0) <= (target.virtual_size or 0):
+    if not isinstance(facts.operation, Commit) or top.virtual_size is None or target.virtual_size is None:
+        return
+    if top.virtual_size <= target.virtual_size:
         return
     header = target.header
     if header is not None and header.version < 3 and header.nb_snapshots:

@@ -185,16 +185,16 @@ _CLOCK_SLACK_NS = 2_000_000_000
 
 def traps(facts: Facts) -> Iterator[Hazard]:
     """Names that lead elsewhere when a file is moved, opened by another path, or read by another program."""
-    header_room = {r.image: r for r in facts.relinks}
-    for image, relink in header_room.items():
-        info = facts.graph[image]
+    for relink in facts.relinks:
+        info = facts.graph[relink.image]
         try:
             name = os.fsencode(relink.name) if relink.name is not None else None
             require_header(info).place_backing(name, relink.format)
         except UnsupportedImageError as error:
-            yield Hazard("path-trap", BLOCK, (image,), f"{info.name}: {error.message}; {error.hint}")
+            yield Hazard("path-trap", BLOCK, (info.id,), f"{info.name}: {error.message}; {error.hint}")
+    repaired = facts.target if isinstance(facts.operation, Rebase) and facts.operation.unsafe else None
     for image in (*facts.view, *(facts.shape.below or ())):
-        if image not in header_room:
+        if image != repaired:
             yield from trapped_name(facts.graph, image)
 
 

@@ -178,11 +178,16 @@ class Header:
         Raises:
             UnsupportedImageError: They do not fit into the first cluster, even without the feature name table.
         """
-        placed = replace(self, backing_name=None, backing_file_offset=0)
-        header, head = placed.place_backing(self.backing_name, self.backing_format)
-        if header.backing_name is None:
-            return head
-        return head.ljust(header.backing_file_offset, b"\0") + header.backing_name
+        name = self.backing_name or b""
+        header = self
+        if len(self.encode_head()) + len(name) > self.cluster_size:
+            header = replace(self, extensions=tuple(e for e in self.extensions if e.type != fmt.EXT_FEATURE_NAMES))
+        end = len(header.encode_head())
+        if end + len(name) > self.cluster_size:
+            raise UnsupportedImageError(
+                "the backing file name does not fit into the image's first cluster", "use a shorter path"
+            )
+        return replace(header, backing_file_offset=end if name else 0).encode_head() + name
 
     def encode_head(self) -> bytes:
         """Encode fixed fields and extensions as they stand at the start of the file, without the backing name."""

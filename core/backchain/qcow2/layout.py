@@ -18,8 +18,6 @@ from backchain.qcow2.refcounts import read_block
 from backchain.qcow2.references import DAMAGED, References
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from backchain.qcow2.image import Qcow2File
@@ -42,8 +40,12 @@ def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: i
             (OFLAG_COPIED) with another refcount than 1.
     """
     references = References(file, refcount_table, end)
-    for first, mine, counts in _blocks(file, refcount_table, references):
-        if (mine > counts).any() or (counts[references.own[first : first + len(mine)]] != 1).any():
+    for index in references.blocks():
+        own, mine = references.of_block(index)
+        counts = _counts(file, refcount_table, index)
+        if counts is None:
+            raise MalformedImageError(f"the image uses clusters that have no refcount; {DAMAGED}")
+        if (mine > counts).any() or (counts[own] != 1).any():
             raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
 
 
@@ -65,27 +67,22 @@ def leaked(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> NDA
     references = References(file, refcount_table, end)
     references.add_everything_else()
     found = [np.zeros(0, np.int64)]
-    for first, mine, counts in _blocks(file, refcount_table, references, empty=True):
-        if (mine > counts).any():
+    existing = np.flatnonzero(refcount_table[: -(-end // file.header.refcount_block_entries)]).tolist()
+    for index in sorted({*references.blocks(), *existing}):
+        _, mine = references.of_block(index)
+        counts = _counts(file, refcount_table, index)
+        if counts is None or (mine > counts).any():
             raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
         excess = (counts - mine).astype(np.uint64)
         if int(excess.max(initial=0)) > _MOST_EXCESS:
             raise MalformedImageError(f"the image counts clusters far more often than it refers to them; {DAMAGED}")
+        first = index * file.header.refcount_block_entries
         found.append(np.repeat(np.arange(first, first + len(mine), dtype=np.int64), excess.astype(np.int64)))
     return np.concatenate(found)
 
 
-def _blocks(
-    file: Qcow2File, table: NDArray[np.uint64], references: References, *, empty: bool = False
-) -> Iterator[tuple[int, NDArray[np.uint32], Counts]]:
-    """Yield (first host cluster, references, refcounts) for each refcount block; blocks without references if asked."""
-    entries = file.header.refcount_block_entries
-    for first in range(0, len(references.counts), entries):
-        index = first // entries
-        mine = references.counts[first : first + entries]
-        exists = index < len(table) and bool(table[index])
-        if not mine.any() and not (empty and exists):
-            continue
-        if not exists:
-            raise MalformedImageError(f"the image uses clusters that have no refcount; {DAMAGED}")
-        yield first, mine, read_block(file.descriptor, file.header, int(table[index]))[: len(mine)]
+def _counts(file: Qcow2File, table: NDArray[np.uint64], index: int) -> Counts | None:
+    """Give the refcounts of a block, or None when it does not exist."""
+    if index >= len(table) or not table[index]:
+        return None
+    return read_block(file.descriptor, file.header, int(table[index]))

@@ -30,16 +30,17 @@ DAMAGED = "run qemu-img check on it"
 _OFFSET = np.uint64(fmt.OFFSET_MASK)
 _COMPRESSED = np.uint64(fmt.OFLAG_COMPRESSED)
 _COPIED = np.uint64(fmt.OFLAG_COPIED)
+_FEW_BLOCKS = 4
+"""Up to so many neighbouring refcount blocks are looked through one by one, without sorting."""
 _LUKS_EXTENSION = struct.Struct(">QQ")
 _BITMAP_TABLE_OFFSET = np.uint64(fmt.OFFSET_MASK)
 
 
 class References:
-    """The references of one file.
+    """The references of one file, by refcount block, so that memory follows what is referred to.
 
-    Attributes:
-        counts: uint32, shape (host clusters,): references to each host cluster.
-        own: bool, same shape: a table entry of the active image says that it is the only one (OFLAG_COPIED).
+    References that claim to be a cluster's only one (OFLAG_COPIED, and metadata of the image itself) take a bit each;
+    others are counted.
     """
 
     def __init__(self, file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> None:
@@ -51,18 +52,36 @@ class References:
             end: Number of host clusters of the file.
 
         Raises:
-            MalformedImageError: A table refers to what is not in the file.
+            MalformedImageError: A table refers to what is not in the file, or two to the same cluster of their own.
         """
         self._file = file
         self._size = file.header.cluster_size
-        self.counts = np.zeros(end, np.uint32)
-        self.own = np.zeros(end, bool)
+        self._end = end
+        self._entries = file.header.refcount_block_entries
+        self._own: dict[int, NDArray[np.uint8]] = {}
+        self._others: dict[int, NDArray[np.uint32]] = {}
         header = file.header
-        self._add(np.zeros(1, np.int64))
-        self._add_span(header.l1_table_offset, header.l1_size * 8)
-        self._add_span(header.refcount_table_offset, header.refcount_table_clusters * self._size)
-        self._add(refcount_table[refcount_table != 0].astype(np.int64) // self._size)
+        self._add_own(np.zeros(1, np.int64))
+        self._add_own(self._span(header.l1_table_offset, header.l1_size * 8))
+        self._add_own(self._span(header.refcount_table_offset, header.refcount_table_clusters * self._size))
+        self._add_own(refcount_table[refcount_table != 0].astype(np.int64) // self._size)
         self._add_tables(file.l1, active=True)
+
+    def blocks(self) -> Iterator[int]:
+        """Yield the numbers of the refcount blocks that count something, ascending."""
+        yield from sorted(self._own.keys() | self._others.keys())
+
+    def of_block(self, index: int) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
+        """Give what refers to the clusters of a refcount block.
+
+        Returns:
+            Whether a reference claims to be the only one (bool), and the number of all references (uint32); both of
+            shape (entries of the block,).
+        """
+        bits = self._own.get(index)
+        own = np.zeros(self._entries, bool) if bits is None else np.unpackbits(bits).view(bool)
+        others = self._others.get(index)
+        return own, own.astype(np.uint32) if others is None else others + own
 
     def add_everything_else(self) -> None:
         """Count what internal snapshots, bitmaps and an encryption header refer to.
@@ -79,39 +98,49 @@ class References:
             raise UnsupportedImageError("the image has header extensions whose clusters are not known")
         luks = header.extension(fmt.EXT_LUKS)
         if luks is not None and len(luks) >= _LUKS_EXTENSION.size:
-            self._add_span(*_LUKS_EXTENSION.unpack_from(luks))
+            self._add(self._span(*_LUKS_EXTENSION.unpack_from(luks)))
         self._add_snapshots()
         self._add_bitmaps()
 
     # --- tables ---------------------------------------------------------------------------------------------------
 
     def _add_tables(self, l1: NDArray[np.uint64], *, active: bool) -> None:
-        """Count an L1 table's L2 tables and their clusters; flags are looked at in the active image's alone."""
+        """Count an L1 table's L2 tables and their clusters; flags are looked at in the active image's alone.
+
+        An L2 table that several L1 entries name is read once, and what it names counts for each of them.
+        """
         header = self._file.header
         used = l1[(l1 & _OFFSET) != 0]
         self._add_standard(used, active=active)
-        for offset in (used & _OFFSET).tolist():
+        offsets, times = np.unique(used & _OFFSET, return_counts=True)
+        for offset, count in zip(offsets.tolist(), times.tolist(), strict=True):
             entries = self._file.l2_entries(offset, 0, header.l2_entries)[:: header.l2_entry_size // 8]
             packed = (entries & _COMPRESSED) != 0
-            self._add_standard(entries[~packed], active=active)
             if packed.any():
-                self._add_compressed(entries[packed])
+                self._add_compressed(entries[packed], count)
+                entries = entries[~packed]
+            self._add_standard(entries, active=active, times=count)
 
-    def _add_standard(self, entries: NDArray[np.uint64], *, active: bool) -> None:
-        offset = (entries & _OFFSET).astype(np.int64)
-        named = offset != 0
-        if (offset & (self._size - 1)).any():
+    def _add_standard(self, entries: NDArray[np.uint64], *, active: bool, times: int = 1) -> None:
+        offset = (entries & _OFFSET).view(np.int64)
+        if int(np.bitwise_or.reduce(offset, initial=0)) & (self._size - 1):
             raise MalformedImageError(f"the image has a table entry that is not aligned to a cluster; {DAMAGED}")
-        self._add(offset[named] // self._size)
-        if active:
-            self.own[(offset // self._size)[named & ((entries & _COPIED) != 0)]] = True
+        named = offset != 0
+        own = named & ((entries & _COPIED) != 0) if active else np.zeros(len(entries), bool)
+        if own.any():
+            self._add_own(offset[own] // self._size)
+            if times > 1:
+                raise _used_twice()
+            named &= ~own
+        if named.any():
+            self._add(offset[named] // self._size, times)
 
-    def _add_compressed(self, entries: NDArray[np.uint64]) -> None:
+    def _add_compressed(self, entries: NDArray[np.uint64], times: int) -> None:
         """Count the clusters that compressed data touches; its last sector may reach past the end of the file."""
         start, length = compressed_extents(entries, self._file.header.cluster_bits)
-        first, last = start // self._size, np.minimum((start + length - 1) // self._size, len(self.counts) - 1)
+        first, last = start // self._size, np.minimum((start + length - 1) // self._size, self._end - 1)
         for step in range(int((last - first).max(initial=0)) + 1):
-            self._add((first + step)[first + step <= last])
+            self._add((first + step)[first + step <= last], times)
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
@@ -123,11 +152,11 @@ class References:
             l1_offset, l1_size, id_size, name_size, _, _, _, _, extra = fmt.SNAPSHOT_HEADER.unpack(fixed)
             if l1_size * 8 > fmt.MAX_L1_BYTES:
                 raise MalformedImageError(f"an internal snapshot has an L1 table that is too large; {DAMAGED}")
-            self._add_span(l1_offset, l1_size * 8)
+            self._add(self._span(l1_offset, l1_size * 8))
             self._add_tables(read_entries(self._read(l1_offset, l1_size * 8, "snapshot's L1 table")), active=False)
             position += -(-(fmt.SNAPSHOT_HEADER.size + extra + id_size + name_size) // 8) * 8
         if header.nb_snapshots:
-            self._add_span(header.snapshots_offset, position - header.snapshots_offset)
+            self._add(self._span(header.snapshots_offset, position - header.snapshots_offset))
 
     def _add_bitmaps(self) -> None:
         header = self._file.header
@@ -139,28 +168,64 @@ class References:
         count, _, size, offset = fmt.BITMAPS_EXTENSION.unpack_from(extension)
         if size > fmt.MAX_BITMAP_DIRECTORY_SIZE:
             raise MalformedImageError(f"the bitmap directory is too large; {DAMAGED}")
-        self._add_span(offset, size)
+        self._add(self._span(offset, size))
         for table, entries in _bitmap_tables(self._read(offset, size, "bitmap directory"), count):
-            self._add_span(table, entries * 8)
+            self._add(self._span(table, entries * 8))
             words = read_entries(self._read(table, entries * 8, "bitmap table")) & _BITMAP_TABLE_OFFSET
             self._add(words[words != 0].astype(np.int64) // self._size)
 
     # --- counting -------------------------------------------------------------------------------------------------
 
-    def _add_span(self, offset: int, length: int) -> None:
-        if length:
-            self._add(np.arange(offset // self._size, -(-(offset + length) // self._size), dtype=np.int64))
+    def _span(self, offset: int, length: int) -> NDArray[np.int64]:
+        """Give the host clusters of a range of bytes."""
+        if offset + length > self._end * self._size:
+            raise _past_the_end()
+        return np.arange(offset // self._size, -(-(offset + length) // self._size), dtype=np.int64)
 
-    def _add(self, clusters: NDArray[np.int64]) -> None:
-        if len(clusters) and int(clusters.max()) >= len(self.counts):
-            raise MalformedImageError(f"the image refers to clusters past the end of its file; {DAMAGED}")
-        np.add.at(self.counts, clusters, np.uint32(1))
+    def _add_own(self, clusters: NDArray[np.int64]) -> None:
+        """Take down references of which each claims to be its cluster's only one."""
+        for index, inside in self._by_block(clusters):
+            flags = np.zeros(self._entries, bool)
+            flags[inside] = True
+            bits = np.packbits(flags)
+            known = self._own.setdefault(index, np.zeros(len(bits), np.uint8))
+            if int(np.count_nonzero(flags)) != len(inside) or (known & bits).any():
+                raise _used_twice()
+            known |= bits
+
+    def _add(self, clusters: NDArray[np.int64], times: int = 1) -> None:
+        """Count references that may share their cluster; each counts `times` times."""
+        for index, inside in self._by_block(clusters):
+            counts = self._others.setdefault(index, np.zeros(self._entries, np.uint32))
+            counts += (np.bincount(inside, minlength=self._entries) * times).astype(np.uint32)
+
+    def _by_block(self, clusters: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield (number of the refcount block, places in it) of some clusters."""
+        if not len(clusters):
+            return
+        low, high = int(clusters.min()), int(clusters.max())
+        if high >= self._end:
+            raise _past_the_end()
+        block = clusters // self._entries
+        first, last = low // self._entries, high // self._entries
+        indices = range(first, last + 1) if last - first < _FEW_BLOCKS else np.unique(block).tolist()
+        for index in indices:
+            inside = clusters[block == index] if first != last else clusters
+            yield index, inside - index * self._entries
 
     def _read(self, offset: int, length: int, what: str) -> bytes:
         if offset + length > -(-self._file.file_size // fmt.SECTOR) * fmt.SECTOR:
             raise MalformedImageError(f"the {what} at {offset:#x} lies outside of the file; {DAMAGED}")
         data = os.pread(self._file.descriptor, length, offset)
         return data + bytes(length - len(data))
+
+
+def _used_twice() -> MalformedImageError:
+    return MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
+
+
+def _past_the_end() -> MalformedImageError:
+    return MalformedImageError(f"the image refers to clusters past the end of its file; {DAMAGED}")
 
 
 def _bitmap_tables(directory: bytes, count: int) -> Iterator[tuple[int, int]]:

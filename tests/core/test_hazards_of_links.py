@@ -1,0 +1,456 @@
+"""Hazards of links and of files: each found where QEMU's tools made it, and absent where they did not."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backchain.discover import discover
+from backchain.engines.builtin import BuiltinEngine
+from backchain.errors import BlockedError, UnsupportedImageError
+from backchain.jobs import Job
+from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
+from backchain.plan import Hazard, Plan, Severity
+from backchain.planning import make_plan
+
+from . import qemu
+from .images import chain_of, overlay
+from .test_hazards import codes, commit, hazard, node, pull, refused
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MIB = 1 << 20
+
+
+def rebase(image: Path, backing: Path | None, *, unsafe: bool = False, kind: str | None = None) -> Plan:
+    graph = discover([image.parent])
+    below = node(graph, backing) if backing is not None else None
+    return make_plan(graph, Rebase(node(graph, image), below, unsafe, None, kind))
+
+
+def delete(*images: Path, scan: Sequence[Path] = ()) -> Plan:
+    graph = discover(images, scan=scan)
+    return make_plan(graph, Delete(tuple(node(graph, i) for i in images)))
+
+
+def run(plan: Plan, *forced: str) -> None:
+    assert BuiltinEngine().run(plan, Job(plan), frozenset(forced)).status == "done"
+
+
+# --- rebase -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_unsafe_rebase_that_would_change_the_view(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    qemu.io(one, "write -P 1 128k 64k")
+    plan = rebase(two, root, unsafe=True)
+    found = hazard(plan, "unsafe-rebase")
+    assert (found.severity, found.ranges) == (Severity.BLOCK, ((128 << 10, 64 << 10),))
+    refused(plan)
+    qemu.io(two, "write -P 2 128k 64k")  # now the overlay holds all that differs
+    view = qemu.view(two)
+    plan = rebase(two, root, unsafe=True)
+    assert codes(plan) == set()
+    run(plan)
+    assert qemu.view(two) == view
+    assert qemu.info(two)["backing-filename"] == "root.qcow2"
+
+
+def test_equal_data_in_another_image_is_no_change(tmp_path: Path) -> None:
+    """The new base is a converted copy: other clusters, the same bytes."""
+    root, one = chain_of(tmp_path, "root", "one")
+    qemu.io(root, "write -P 1 64k 300k", "write -z 512k 64k")
+    copy = tmp_path / "copy.qcow2"
+    qemu.run("qemu-img", "convert", "-q", "-O", "qcow2", "-o", "cluster_size=4k", root, copy)
+    assert codes(rebase(one, copy, unsafe=True)) == set()
+    assert rebase(one, copy).clusters == 0
+    qemu.io(copy, "write -P 9 100k 512")
+    assert hazard(rebase(one, copy, unsafe=True), "unsafe-rebase").ranges == ((100 << 10, 512),)
+    assert rebase(one, copy).clusters == 1
+
+
+def test_an_unsafe_rebase_to_no_backing_file(tmp_path: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    assert codes(rebase(one, None, unsafe=True)) == set()  # all of root reads as zeros
+    qemu.io(root, "write -P 1 0 64k")
+    assert hazard(rebase(one, None, unsafe=True), "unsafe-rebase").severity is Severity.BLOCK
+    qemu.io(one, "write -P 2 0 64k")
+    assert codes(rebase(one, None, unsafe=True)) == set()
+
+
+def test_a_shorter_middle_layer_forbids_the_unsafe_way(tmp_path: Path) -> None:
+    root, mid, top = (tmp_path / f"{n}.qcow2" for n in ("root", "mid", "top"))
+    qemu.create(root, 2 * MIB)
+    qemu.io(root, "write -P 7 0 2M")
+    qemu.create(mid, MIB, backing=root)
+    qemu.create(top, 2 * MIB, backing=mid)
+    plan = rebase(top, root, unsafe=True)
+    assert hazard(plan, "shorter-middle").images == (node(plan.before, mid),)
+    refused(plan)
+    safe = rebase(top, root)
+    assert codes(safe) == set()
+    view = qemu.view(top)
+    run(safe)
+    assert qemu.view(top) == view
+
+
+def test_repair_of_a_lost_base_needs_a_deliberate_yes(tmp_path: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    qemu.io(root, "write -P 1 0 64k")
+    view = qemu.view(one)
+    moved = root.rename(tmp_path / "moved.qcow2")
+    assert hazard(rebase(one, moved), "missing-backing").severity is Severity.BLOCK
+    plan = rebase(one, moved, unsafe=True)
+    assert hazard(plan, "unsafe-rebase").severity is Severity.CONFIRM
+    refused(plan)
+    run(plan, "unsafe-rebase")
+    assert qemu.view(one) == view
+
+
+@pytest.mark.parametrize("unsafe", [False, True])
+def test_a_loop_that_the_new_link_would_close(tmp_path: Path, unsafe: bool) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    for image, backing in ((root, two), (one, two), (one, one)):
+        plan = rebase(image, backing, unsafe=unsafe)
+        assert hazard(plan, "loop").severity is Severity.BLOCK
+        refused(plan)
+    assert "loop" not in codes(rebase(two, root))
+
+
+def test_the_format_that_is_asked_for_must_be_right(tmp_path: Path) -> None:
+    root, _, two = chain_of(tmp_path, "root", "one", "two")
+    plan = rebase(two, root, kind="raw")
+    assert hazard(plan, "format-mismatch").severity is Severity.BLOCK
+    refused(plan)
+    assert codes(rebase(two, root, kind="qcow2")) == set()
+
+
+def test_a_wrong_recorded_format_is_corrected_on_purpose(tmp_path: Path) -> None:
+    (root,) = chain_of(tmp_path, "root")
+    wrong = overlay(tmp_path / "wrong.qcow2", "root.qcow2", "raw")
+    plan = rebase(wrong, root, unsafe=True)
+    assert hazard(plan, "format-mismatch").severity is Severity.CONFIRM
+    run(plan, "format-mismatch")
+    assert qemu.info(wrong)["backing-filename-format"] == "qcow2"
+
+
+def test_a_missing_format_is_recorded(tmp_path: Path) -> None:
+    (root,) = chain_of(tmp_path, "root")
+    absent = overlay(tmp_path / "absent.qcow2", "root.qcow2", None)
+    plan = rebase(absent, root, unsafe=True, kind="qcow2")
+    assert codes(plan) == set()
+    run(plan)
+    assert qemu.info(absent)["backing-filename-format"] == "qcow2"
+
+
+def test_a_format_that_the_content_alone_tells(tmp_path: Path) -> None:
+    """A qcow2 header in a file called .raw may be the guest's: said, unless -F or an overlay says so."""
+    (root, one) = chain_of(tmp_path, "root", "one")
+    forged = tmp_path / "disk.raw"
+    qemu.create(forged, MIB)
+    assert hazard(rebase(one, forged), "format-absent").severity is Severity.WARN
+    assert "format-absent" not in codes(rebase(one, forged, kind="qcow2"))
+    assert "format-absent" not in codes(rebase(one, root))
+
+
+def test_internal_snapshots_of_the_rebased_image(tmp_path: Path) -> None:
+    root, _, two = chain_of(tmp_path, "root", "one", "two")
+    assert "internal-snapshots" not in codes(rebase(two, root))
+    qemu.run("qemu-img", "snapshot", "-c", "kept", two)
+    for unsafe in (False, True):
+        assert hazard(rebase(two, root, unsafe=unsafe), "internal-snapshots").severity is Severity.CONFIRM
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_that_leads_out_of_the_folders_given(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (base,) = chain_of(outside, "base")
+    top = inside / "top.qcow2"
+    qemu.create(top, MIB, backing=base)
+    graph = discover([inside])
+    plan = make_plan(graph, Pull(node(graph, top), None))
+    found = hazard(plan, "untrusted-link")
+    assert (found.severity, found.images) == (Severity.CONFIRM, (node(graph, top), node(graph, base)))
+    refused(plan)
+    for given in ({"scan": [outside]}, {"paths": [inside, base]}, {"paths": [tmp_path]}):
+        graph = discover(given.get("paths", [inside]), scan=given.get("scan", []))
+        assert "untrusted-link" not in codes(make_plan(graph, Pull(node(graph, top), None)))
+
+
+def test_a_symlink_in_the_folder_is_the_owners_own_word(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (base,) = chain_of(outside, "base")
+    (inside / "base.qcow2").symlink_to(base)
+    top = inside / "top.qcow2"
+    qemu.create(top, MIB, backing=inside / "base.qcow2")
+    graph = discover([inside])
+    assert "untrusted-link" not in codes(make_plan(graph, Pull(node(graph, top), None)))
+
+
+def test_a_link_to_no_file_of_this_machine(tmp_path: Path) -> None:
+    top = overlay(tmp_path / "top.qcow2", "nbd://127.0.0.1:1/disk", "raw")
+    plan = pull(top, None)
+    assert hazard(plan, "untrusted-link").severity is Severity.BLOCK
+    refused(plan)
+
+
+def test_a_base_that_was_written_after_its_overlay(tmp_path: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    assert "base-changed" not in codes(commit(root, one))
+    status = one.stat()
+    os.utime(root, ns=(status.st_atime_ns, status.st_mtime_ns + 10**10))
+    found = hazard(commit(root, one), "base-changed")
+    assert found.severity is Severity.WARN
+    assert "root.qcow2" in found.message
+
+
+def test_a_base_that_does_not_hold_what_its_overlay_remembers(tmp_path: Path) -> None:
+    (root,) = chain_of(tmp_path, "root")
+    graph = discover([tmp_path])
+    one = tmp_path / "one.qcow2"
+    run(make_plan(graph, Snapshot(node(graph, root), one)))
+    assert "base-changed" not in codes(commit(root, one))
+    status = root.stat()
+    qemu.io(root, "write -P 5 0 64k")
+    os.utime(root, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert hazard(commit(root, one), "base-changed").severity is Severity.WARN
+
+
+def test_a_commit_of_the_active_layer_leaves_no_stale_memory(tmp_path: Path) -> None:
+    (root,) = chain_of(tmp_path, "root")
+    graph = discover([tmp_path])
+    one = tmp_path / "one.qcow2"
+    run(make_plan(graph, Snapshot(node(graph, root), one)))
+    qemu.io(one, "write -P 5 0 64k")
+    run(commit(root, one))
+    assert "base-changed" not in codes(commit(root, one))
+
+
+@pytest.mark.parametrize(
+    ("name", "trapped"),
+    [
+        ("base.qcow2", False),
+        ("./base.qcow2", False),
+        ('json:{"driver":"qcow2","file":{"driver":"file","filename":"base.qcow2"}}', True),
+        ("file:base.qcow2", True),
+        ("./" * 460 + "base.qcow2", True),
+    ],
+)
+def test_fragile_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, trapped: bool) -> None:
+    monkeypatch.chdir(tmp_path)
+    (base,) = chain_of(tmp_path, "base")
+    top = overlay(tmp_path / "top.qcow2", name, "qcow2")
+    plan = commit(base, top, keep_top=True)
+    assert ("path-trap" in codes(plan)) == trapped
+    if trapped:
+        assert hazard(plan, "path-trap").severity is Severity.WARN
+
+
+def test_a_symlinked_overlay_with_a_relative_name(tmp_path: Path) -> None:
+    real, link = tmp_path / "real", tmp_path / "link"
+    real.mkdir()
+    link.mkdir()
+    chain_of(real, "base", "top")
+    chain_of(link, "base")
+    (link / "top.qcow2").symlink_to(real / "top.qcow2")
+    graph = discover([link / "top.qcow2"])
+    plan = make_plan(graph, Pull(node(graph, link / "top.qcow2"), None))
+    assert hazard(plan, "path-trap").severity is Severity.WARN
+    assert "path-trap" not in codes(pull(real / "top.qcow2", None))
+
+
+def test_a_name_that_does_not_fit(tmp_path: Path) -> None:
+    deep = tmp_path.joinpath(*(["d" * 200] * 3))
+    deep.mkdir(parents=True)
+    (base,) = chain_of(deep, "base")
+    small = tmp_path / "small.qcow2"
+    qemu.create(small, MIB, cluster_size=512)
+    graph = discover([small, base])
+    plan = make_plan(graph, Rebase(node(graph, small), node(graph, base)))
+    assert hazard(plan, "path-trap").severity is Severity.BLOCK
+    refused(plan)
+    large = tmp_path / "large.qcow2"
+    qemu.create(large, MIB)
+    graph = discover([large, base])
+    assert codes(make_plan(graph, Rebase(node(graph, large), node(graph, base)))) == set()
+
+
+def test_an_image_with_a_damaged_header_may_be_an_overlay(tmp_path: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    assert "unknown-overlays" not in codes(commit(root, one))
+    (riddle,) = chain_of(tmp_path, "riddle")
+    data = bytearray(riddle.read_bytes())
+    data[20:24] = (99).to_bytes(4, "big")  # cluster_bits
+    riddle.write_bytes(data)
+    found = hazard(commit(root, one), "unknown-overlays")
+    assert "riddle.qcow2" in found.message
+
+
+# --- encryption, damage -----------------------------------------------------------------------------------------------
+
+
+def test_encrypted_data_does_not_go_into_a_plain_base(tmp_path: Path) -> None:
+    (root,) = chain_of(tmp_path, "root")
+    secret, top = "secret,id=s,data=key", tmp_path / "top.qcow2"
+    qemu.run(
+        "qemu-img", "create", "-q", "--object", secret, "-f", "qcow2", "-b", "root.qcow2", "-F", "qcow2",
+        "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", top,
+    )  # fmt: skip
+    for plan in (commit(root, top), pull(top, None), rebase(top, None)):
+        assert hazard(plan, "encryption").severity in {Severity.CONFIRM, Severity.BLOCK}
+        refused(plan)
+    found = [h for h in commit(root, top).hazards if h.code == "encryption"]
+    assert {h.severity for h in found} == {Severity.CONFIRM, Severity.BLOCK}
+    assert "plain text" in next(h.message for h in found if h.severity is Severity.CONFIRM)
+    with pytest.raises(BlockedError):
+        BuiltinEngine().run(commit(root, top), Job(commit(root, top)), frozenset({"encryption"}))
+
+
+def test_what_qemu_img_check_would_fault_blocks(tmp_path: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    qemu.io(root, "write -P 1 0 128k")
+    qemu.io(one, "write -P 2 0 64k")
+    assert "corrupt" not in codes(commit(root, one))
+    data = bytearray(root.read_bytes())
+    l2 = int.from_bytes(data[int.from_bytes(data[40:48], "big") :][:8], "big") & ((1 << 56) - 1)
+    data[l2 + 8 : l2 + 16] = data[l2 : l2 + 8]  # two guest clusters in one host cluster
+    root.write_bytes(data)
+    assert qemu.check(root).corruptions
+    plan = commit(root, one)
+    assert hazard(plan, "corrupt").severity is Severity.BLOCK
+    refused(plan)
+
+
+def test_an_external_data_file_is_refused(tmp_path: Path) -> None:
+    (root,) = chain_of(tmp_path, "root")
+    top = tmp_path / "top.qcow2"
+    qemu.create(top, MIB, backing=root, data_file=str(tmp_path / "top.data"))
+    with pytest.raises(UnsupportedImageError, match="external data file"):
+        commit(root, top)
+
+
+# --- snapshot and delete ----------------------------------------------------------------------------------------------
+
+
+def test_what_an_overlay_needs_is_not_deleted(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    plan = delete(root)
+    assert hazard(plan, "needed-file").images == (node(plan.before, root), node(plan.before, one))
+    refused(plan)
+    (_, other) = chain_of(tmp_path, "one", "other")
+    partial = rebase(two, root)  # Method (2), and one overlay forgotten
+    run(partial)
+    assert "other.qcow2" in hazard(delete(one), "needed-file").message
+    run(rebase(other, root))
+    plan = delete(one)
+    assert codes(plan) == set()
+    run(plan)
+    assert not one.exists()
+    assert qemu.check(two).clean
+    assert qemu.check(other).clean
+
+
+def test_a_whole_branch_is_deleted_at_once(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    plan = delete(one, two)
+    assert codes(plan) == set()
+    assert [plan.before[i].path for i in plan.removable] == [two, one]
+    run(plan)
+    assert sorted(tmp_path.iterdir()) == [root]
+
+
+def test_a_data_file_is_needed(tmp_path: Path) -> None:
+    image, data = tmp_path / "image.qcow2", tmp_path / "image.data"
+    qemu.create(image, MIB, data_file=str(data))
+    assert "data file of image.qcow2" in hazard(delete(data), "needed-file").message
+    image.unlink()
+    assert codes(delete(data)) == set()
+
+
+def test_a_disk_of_a_virtual_machine_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root,) = chain_of(tmp_path, "root")
+    config = tmp_path / "config"
+    domains = config / "libvirt" / "qemu"
+    domains.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config))
+    assert codes(delete(root)) == set()
+    (domains / "web.xml").write_text(
+        f"<domain type='kvm'><name>web-1</name><devices><disk type='file'><source file='{root}'/></disk></devices>"
+        "</domain>"
+    )
+    plan = delete(root)
+    assert "web-1" in hazard(plan, "needed-file").message
+    refused(plan)
+    (domains / "web.xml").write_text("<domain")
+    assert hazard(delete(root), "unknown-overlays").severity is Severity.CONFIRM
+
+
+def test_deleting_with_incomplete_knowledge_needs_a_deliberate_yes(tmp_path: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    graph = discover([tmp_path], budget=1)
+    image = next(iter(graph), None)
+    assert graph.incomplete
+    graph = discover([root, one], budget=1)
+    plan = make_plan(graph, Delete((node(graph, one),)))
+    assert image is None or image in graph
+    assert hazard(plan, "unknown-overlays").severity is Severity.CONFIRM
+    refused(plan)
+
+
+def test_internal_snapshots_go_with_the_file(tmp_path: Path) -> None:
+    _, one = chain_of(tmp_path, "root", "one")
+    qemu.run("qemu-img", "snapshot", "-c", "kept", one)
+    assert hazard(delete(one), "internal-snapshots").severity is Severity.CONFIRM
+
+
+def test_an_image_in_use_is_neither_deleted_nor_built_upon(tmp_path: Path) -> None:
+    _, one = chain_of(tmp_path, "root", "one")
+    with qemu.held_open(one):
+        assert "in-use" in codes(delete(one))
+        graph = discover([tmp_path])
+        assert "in-use" in codes(make_plan(graph, Snapshot(node(graph, one), tmp_path / "new.qcow2")))
+    assert codes(delete(one)) == set()
+
+
+def test_an_invalidated_image_blocks_nothing_and_is_used_for_nothing(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    qemu.io(one, "write -P 1 0 64k")
+    run(commit(root, one))
+    graph = discover([tmp_path])
+    assert str(graph[node(graph, one)].state) == "invalid"
+    qemu.io(two, "write -P 2 64k 64k")
+    assert codes(commit(root, two, keep_top=True)) == set()
+    for operation in (Snapshot(node(graph, one), tmp_path / "new.qcow2"), Rebase(node(graph, two), node(graph, one))):
+        assert hazard(make_plan(graph, operation), "corrupt").severity is Severity.BLOCK
+    assert codes(delete(one)) == set()
+    run(delete(one))
+    assert [p for p in tmp_path.iterdir() if p.name.startswith(".backchain")] == []
+
+
+def test_what_was_invalid_and_is_written_again_counts(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    run(commit(root, one))
+    qemu.io(one, "write -P 1 0 64k")  # somebody uses it after all
+    assert "sibling-corruption" in codes(commit(root, two))
+
+
+def test_a_hazard_is_said_with_its_images_and_in_one_line(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    plans = [delete(root), commit(root, two), rebase(one, two)]
+    found: list[Hazard] = [h for p in plans for h in p.hazards]
+    assert found
+    for h in found:
+        assert h.images
+        assert "\n" not in h.message
+        assert any(plan.before[i].name in h.message for plan in plans for i in h.images if i in plan.before)
+    assert Commit.name == "commit"
