@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from backchain.clustermap import open_layers
 from backchain.commands import equivalent_commands
 from backchain.counting import Tally, count
+from backchain.errors import BlockedError
 from backchain.filename import backing_name_for, has_protocol
 from backchain.fileplans import plan_delete, plan_snapshot
 from backchain.hazards import Facts, content_hazards, structural_hazards
+from backchain.hazards.links import invalid_images
 from backchain.image import ImageState
 from backchain.operations import Delete, Rebase, Snapshot
 from backchain.plan import Plan, Relink, Severity, SourceCopy, gravest_first
@@ -49,6 +51,7 @@ def make_plan(graph: ChainGraph, operation: Operation, *, engine: str = "builtin
 
     Raises:
         UsageError: The operation makes no sense on this graph (base not below top, nothing between, file exists).
+        BlockedError: It is about an image that a commit has invalidated, and that stands for nothing any more.
         ImageError: An image of the chain is damaged or not supported.
     """
     graph = graph.without_invalid_links()
@@ -56,6 +59,8 @@ def make_plan(graph: ChainGraph, operation: Operation, *, engine: str = "builtin
         return plan_snapshot(graph, operation, engine)
     if isinstance(operation, Delete):
         return plan_delete(graph, operation, engine)
+    for hazard in invalid_images(graph, (operation.subject,)):
+        raise BlockedError(f"{hazard.code}: {hazard.message}")
     return _plan_transfer(graph, operation, engine)
 
 
