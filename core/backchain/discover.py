@@ -26,7 +26,7 @@ from backchain.image import (
     missing_image,
     read_image_info,
 )
-from backchain.journal import Stage, read_journal
+from backchain.journal import Stage, kept_journals, read_journal
 from backchain.scan import DEFAULT_BUDGET, FolderScan
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ class _Discovery:
         order = [*self._asked, *(i for i in self._images if i not in self._asked)]
         images = [self._images[i] for i in order if i in connected]
         links = [(o, b) for o, b in self._trusted_links() if o in connected]
+        paths = {info.path for info in images}
         journals = tuple(r for p in self._scan.journals if (r := read_journal(p)) is not None)
+        journals += tuple(r for r in kept_journals() if r.intent.target in paths)
         incomplete = (*self._scan.notes(), *self._riddles())
         graph = ChainGraph(images, links, Surroundings(incomplete, tuple(self._roots), journals, self._users()))
         looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]

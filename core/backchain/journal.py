@@ -183,15 +183,26 @@ def read_journal(path: Path) -> Record | None:
 
 
 def read_journals(folders: Iterable[Path]) -> tuple[Record, ...]:
-    """Read every journal that lies in one of the folders, or that had to be kept with the user's own state."""
-    found: dict[Path, Record] = {}
-    for folder in (*folders, state_folder()):
-        with suppress(OSError):
-            for path in sorted(p for p in folder.iterdir() if is_journal(p.name)):
-                record = read_journal(path)
-                if record is not None:
-                    found[path] = record
-    return tuple(found.values())
+    """Read every journal of the images in some folders.
+
+    It lies beside them, or with the user's own state when their folder may not be written.
+    """
+    places = list(folders)
+    beside = [r for folder in places for r in _read_folder(folder)]
+    return (*beside, *(r for r in kept_journals() if r.intent.target.parent in places))
+
+
+def kept_journals() -> tuple[Record, ...]:
+    """Read the journals that are kept with the user's own state, whatever images they are of."""
+    return tuple(_read_folder(state_folder()))
+
+
+def _read_folder(folder: Path) -> list[Record]:
+    try:
+        paths = sorted(p for p in folder.iterdir() if is_journal(p.name))
+    except OSError:
+        return []
+    return [r for p in paths if (r := read_journal(p)) is not None]
 
 
 def state_folder() -> Path:
@@ -214,8 +225,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def _folder_for(intent: Intent) -> Path:
-    for folder in dict.fromkeys(p.parent for p in (intent.target, *intent.written)):
-        if os.access(folder, os.W_OK | os.X_OK) and not folder.is_relative_to("/dev"):
+    files = [p for p in (intent.target, *intent.written) if not p.is_block_device()]
+    for folder in dict.fromkeys(p.parent for p in files):
+        if os.access(folder, os.W_OK | os.X_OK):
             return folder
     folder = state_folder()
     folder.mkdir(parents=True, exist_ok=True)
