@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.clustermap import Qcow2Layer
+from backchain.pieces import distinct
 from backchain.plan import CopyList
 from backchain.qcow2.allocator import Allocator
 from backchain.raw import data_extents
@@ -49,7 +50,7 @@ class Tally:
         breaks = (np.diff(cells) != 1) | (np.diff(layer) != 0) | (zero[1:] != zero[:-1])
         first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))
         counts = np.diff(first, append=len(cells))
-        self._cells.append((cells[first] + window.first, counts, layer[first], zero[first]))
+        self._cells.append((cells[first], counts, layer[first], zero[first]))
         for number in np.unique(layer).tolist():
             self.clusters[number] = self.clusters.get(number, 0) + int(np.count_nonzero(layer == number))
         pieces = window.pieces
@@ -111,14 +112,14 @@ class _Growth:
         assert isinstance(self._layer, Qcow2Layer)
         self._allocator.allocate(int(np.count_nonzero(change.fresh)))
         l1 = self._layer.file.l1
-        tables = np.unique((window.first + np.flatnonzero(change.changed)) // header.l2_entries)
+        tables, _ = distinct(change.clusters[change.changed] // header.l2_entries)
         fresh = [t for t in tables.tolist() if t not in self._tables and not (t < len(l1) and int(l1[t]) >> 63)]
         self._tables.update(fresh)
         self._allocator.allocate(len(fresh))
         if self._sparse:
-            cluster = pieces.guest // header.cluster_size - window.first
-            old = (change.old[cluster] & np.uint64((1 << 56) - (1 << 9))).astype(np.int64)
-            stays = (old != 0) & ~change.fresh[cluster]
+            row = change.rows(pieces.guest, header.cluster_size)
+            old = (change.old[row] & np.uint64((1 << 56) - (1 << 9))).astype(np.int64)
+            stays = (old != 0) & ~change.fresh[row]
             self._fill((old + pieces.guest % header.cluster_size)[stays], pieces.length[stays])
         self._writes += len(pieces.guest)
 

@@ -65,7 +65,7 @@ class Merged:
     def covered(self, start: int, end: int) -> tuple[Runs, NDArray[np.bool_]]:
         """Give the runs of the layers down to the sources' last, and which of them are to move."""
         runs = map_window(self._layers, start, end)
-        if self._below_size is not None:
+        if self._below_size is not None and end > self._below_size:
             runs = overlay(runs, _below(start, end, self._below_size, self.sources.stop))
         wanted = ~runs.unresolved() & (runs.state != RunState.ABSENT)
         if self.sources.start > 0:

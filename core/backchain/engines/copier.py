@@ -66,18 +66,18 @@ class Copier:
 
         Args:
             window: What to copy.
-            hosts: int64: host offset in bytes of each of the window's clusters; None for a raw target.
+            hosts: int64: host offset in bytes of each cluster of the window's tables; None for a raw target.
 
         Raises:
             JobCancelledError: The user cancelled.
             OSError: Reading or writing failed.
         """
         pieces, cell_size = window.pieces, self._transfer.cell_size
-        cell = np.searchsorted(window.cells, pieces.guest // cell_size - window.first) + self._first_cell
-        if hosts is None:
+        cell = np.searchsorted(window.cells, pieces.guest // cell_size) + self._first_cell
+        if hosts is None or window.tables is None:
             target = pieces.guest
         else:
-            target = hosts[pieces.guest // cell_size - window.first] + pieces.guest % cell_size
+            target = hosts[window.tables.rows(pieces.guest, cell_size)] + pieces.guest % cell_size
         breaks = (
             (pieces.layer[1:] != pieces.layer[:-1])
             | (pieces.zero[1:] != pieces.zero[:-1])
@@ -90,7 +90,7 @@ class Copier:
         first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))[: len(pieces.guest)]
         lengths = np.add.reduceat(pieces.length, first) if len(first) else pieces.length
         columns = (pieces.guest, pieces.layer, pieces.zero, pieces.compressed, pieces.host, target, cell)
-        last = np.searchsorted(window.cells, (pieces.guest[first] + lengths - 1) // cell_size - window.first)
+        last = np.searchsorted(window.cells, (pieces.guest[first] + lengths - 1) // cell_size)
         shared = np.append(cell[first[1:]] == last[:-1] + self._first_cell, np.array([False]))[: len(first)]
         rows = zip(
             *(column[first].tolist() for column in columns), lengths.tolist(), shared.tolist(), strict=True

@@ -178,7 +178,7 @@ class Rewriting:
         try:
             for window in transfer.windows():
                 job.enter(Phase.COPYING)
-                hosts = target.place(window.first, window.tables) if target and window.tables else None
+                hosts = target.place(window.tables) if target and window.tables else None
                 copier.copy(window, hosts)
                 pending += int(window.pieces.length.sum())
                 if target is not None and (pending >= _BATCH_BYTES or target.pending_tables >= _BATCH_TABLES):

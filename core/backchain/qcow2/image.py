@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,25 +95,27 @@ class Qcow2File:
         size = self.header.l2_entry_size
         return read_entries(self._read(offset + first * size, (last - first) * size, "L2 table"))
 
-    def window_entries(self, first: int, count: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64] | None]:
-        """Give the raw L2 entries of `count` clusters from cluster `first` on, zeros where there is no table.
+    def entries_of(self, clusters: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64] | None]:
+        """Give the raw L2 entries of some guest clusters (ascending numbers), zeros where there is no table.
 
         Returns:
-            Entries, uint64, shape (count,), and subcluster bitmaps of the same shape, or None without extended L2.
+            Entries, uint64, shape (len(clusters),), and subcluster bitmaps of the same shape, or None without extended
+            L2 entries.
         """
         header = self.header
         width = header.l2_entry_size // 8
-        entries = np.zeros(count * width, np.uint64)
-        position = first
-        while position < first + count:
-            index, inside = divmod(position, header.l2_entries)
-            stop = min(first + count, (index + 1) * header.l2_entries)
-            offset = int(self.l1[index]) & fmt.OFFSET_MASK if index < len(self.l1) else 0
+        entries = np.zeros((len(clusters), width), np.uint64)
+        table = clusters // header.l2_entries
+        edges = np.flatnonzero(np.diff(table)) + 1
+        for low, high in pairwise((0, *edges.tolist(), len(clusters))):
+            index = int(table[low]) if high > low else 0
+            offset = int(self.l1[index]) & fmt.OFFSET_MASK if high > low and index < len(self.l1) else 0
             if offset:
-                part = self.l2_entries(offset, inside, inside + stop - position)
-                entries[(position - first) * width : (stop - first) * width] = part
-            position = stop
-        return (entries[0::2], entries[1::2]) if header.extended_l2 else (entries, None)
+                inside = clusters[low:high] - index * header.l2_entries
+                first = int(inside[0])
+                part = self.l2_entries(offset, first, int(inside[-1]) + 1).reshape(-1, width)
+                entries[low:high] = part[inside - first]
+        return (entries[:, 0], entries[:, 1]) if header.extended_l2 else (entries[:, 0], None)
 
     def read_compressed(self, entry: int) -> bytes:
         """Decompress the cluster that a compressed L2 entry names.

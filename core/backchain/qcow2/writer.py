@@ -25,8 +25,8 @@ from backchain.qcow2.tables import compressed_extents
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backchain.decisions import TableChange
     from backchain.qcow2.header import Header
-    from backchain.transfer import TableChange
 
 _SIZE_OFFSET = 24
 _L1_FIELDS_OFFSET = 36
@@ -102,53 +102,50 @@ class Qcow2Writer:
 
     # --- a batch of clusters --------------------------------------------------------------------------------------
 
-    def place(self, first: int, change: TableChange) -> NDArray[np.int64]:
+    def place(self, change: TableChange) -> NDArray[np.int64]:
         """Allocate what a window needs and prepare its L2 entries; nothing is written.
 
         Args:
-            first: Number of the window's first guest cluster.
             change: The window's entries; `new` gets the host offsets of fresh clusters.
 
         Returns:
-            int64, shape (clusters,): host offset in bytes of each guest cluster, 0 where there is none.
+            int64, shape (clusters of the change,): host offset in bytes of each guest cluster, 0 where there is none.
         """
         fresh = np.flatnonzero(change.fresh)
         hosts = self.allocator.allocate(len(fresh)) * self.header.cluster_size
         change.new[fresh] = hosts.astype(np.uint64) | _COPIED
         self._drop(change.old[change.dropped])
-        per_table = self.header.l2_entries
         changed = np.flatnonzero(change.changed)
-        for index in np.unique((first + changed) // per_table).tolist():
-            low = max(index * per_table - first, 0)
-            high = min((index + 1) * per_table - first, len(change.old))
-            inside = changed[(changed >= low) & (changed < high)]
-            self._prepare_table(index, first, int(inside[0]), int(inside[-1]) + 1, change)
+        table = change.clusters[changed] // self.header.l2_entries
+        for rows in np.split(changed, np.flatnonzero(np.diff(table)) + 1):
+            if len(rows):
+                self._prepare_table(change, rows)
         standard = (change.new & np.uint64(fmt.OFLAG_COMPRESSED)) == 0
         return np.where(standard, (change.new & _OFFSET).astype(np.int64), 0)
 
-    def _prepare_table(self, index: int, first: int, low: int, high: int, change: TableChange) -> None:
-        """Prepare entries [low, high) of the window, which all belong to L2 table `index`."""
+    def _prepare_table(self, change: TableChange, rows: NDArray[np.int64]) -> None:
+        """Prepare the entries `rows` of a change, which all belong to one L2 table."""
         header = self.header
         width = header.l2_entry_size // 8
-        words = np.empty((high - low) * width, np.uint64)
-        words[0::width] = change.new[low:high]
-        if change.bitmaps is not None:
-            words[1::width] = change.bitmaps[low:high]
-        start = (first + low - index * header.l2_entries) * width
+        index = int(change.clusters[rows[0]]) // header.l2_entries
+        inside = change.clusters[rows] - index * header.l2_entries
         pending = next((t for t in self._tables if t.fresh and t.l1_index == index), None)
         if pending is not None:  # a table that spans several windows of one batch
-            pending.words[start : start + len(words)] = words
+            _put_entries(pending.words, inside, change, rows, width)
             return
         entry = int(self.file.l1[index])
         offset = entry & fmt.OFFSET_MASK
         if offset and entry & fmt.OFLAG_COPIED:
-            self._tables.append(_TableWrite(index, offset, start, words, fresh=False))
+            low, high = int(inside[0]), int(inside[-1]) + 1
+            words = self.file.l2_entries(offset, low, high)  # entries between those that change are written as they are
+            _put_entries(words, inside - low, change, rows, width)
+            self._tables.append(_TableWrite(index, offset, low * width, words, fresh=False))
             return
         table = np.zeros(header.cluster_size // 8, np.uint64)
         if offset:  # shared with an internal snapshot: the active image gets a table of its own
             table[:] = self.file.l2_entries(offset, 0, header.l2_entries)
             self._dropped.append(np.array([offset // header.cluster_size], np.int64))
-        table[start : start + len(words)] = words
+        _put_entries(table, inside, change, rows, width)
         place = int(self.allocator.allocate(1)[0]) * header.cluster_size
         self._tables.append(_TableWrite(index, place, 0, table, fresh=True))
 
@@ -356,3 +353,12 @@ class Qcow2Writer:
         self.allocator.write_blocks()
         self.flush()
         self.allocator.punch(freed)
+
+
+def _put_entries(
+    words: NDArray[np.uint64], inside: NDArray[np.int64], change: TableChange, rows: NDArray[np.int64], width: int
+) -> None:
+    """Put the new entries `rows` of a change into the `words` of a table, at the places `inside`."""
+    words[inside * width] = change.new[rows]
+    if change.bitmaps is not None:
+        words[inside * width + 1] = change.bitmaps[rows]
