@@ -6,9 +6,12 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from backchain.filename import printable
 from backchain.operations import Commit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from backchain.graph import ChainGraph
     from backchain.operations import Operation, Pull
     from backchain.plan import Relink
@@ -35,11 +38,11 @@ def _commit(graph: ChainGraph, operation: Commit, relinks: tuple[Relink, ...]) -
         words.append("-d")
     if not direct:
         words += ["-b", str(base)]
-    commands = [("qemu-img", shlex.join([*words, str(top)]))]
+    commands = [("qemu-img", _shell([*words, str(top)]))]
     commands += [("qemu-img", _rebase_u(graph, r)) for r in relinks]
     virsh = ["virsh", "blockcommit", "DOMAIN", "DISK", "--base", str(base), "--top", str(top)]
     virsh += ["--wait", "--verbose"] if overlays else ["--active", "--pivot", "--verbose"]
-    commands.append(("virsh", shlex.join(virsh)))
+    commands.append(("virsh", _shell(virsh)))
     arguments = {"job-id": "job0", "device": "NODE-OF-ACTIVE", "top": str(top), "base": str(base)}
     if overlays and relinks:
         arguments["backing-file"] = relinks[0].name or ""
@@ -59,12 +62,24 @@ def _pull(graph: ChainGraph, operation: Pull, relinks: tuple[Relink, ...]) -> tu
         virsh += ["--base", str(graph[operation.base].path)]
         arguments |= {"base": str(graph[operation.base].path), "backing-file": relink.name or ""}
     return (
-        ("qemu-img", shlex.join([*rebase, path])),
-        ("virsh", shlex.join([*virsh, "--wait", "--verbose"])),
+        ("qemu-img", _shell([*rebase, path])),
+        ("virsh", _shell([*virsh, "--wait", "--verbose"])),
         ("qmp", json.dumps({"execute": "block-stream", "arguments": arguments})),
     )
 
 
 def _rebase_u(graph: ChainGraph, relink: Relink) -> str:
     words = ["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", relink.name or "", "-F", relink.format or "raw"]
-    return shlex.join([*words, str(graph[relink.image].path)])
+    return _shell([*words, str(graph[relink.image].path)])
+
+
+def _shell(words: Iterable[str]) -> str:
+    """Join words for a shell, on one line: a name that cannot be shown as it is becomes $'...' (bash, ksh, zsh)."""
+    return " ".join(shlex.quote(w) if w.isprintable() else f"$'{''.join(map(_ansi_c, w))}'" for w in words)
+
+
+def _ansi_c(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    # A byte that is not UTF-8 is \xNN; there, a character of Latin-1 would be a byte too, so that it is written out.
+    return f"\\u{ord(character):04x}" if "\x80" <= character <= "\xff" else printable(character)
