@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.clustermap import Qcow2Layer, map_window
+from backchain.image import naming
 from backchain.qcow2 import format as fmt
 from backchain.runs import ZERO_STATES, Runs, RunState, overlay, split_at
 
@@ -130,7 +131,13 @@ class Transfer:
     def windows(self) -> Iterator[Window]:
         """Yield the windows in which something moves, in ascending order; reads the tables as it goes."""
         step = max(min(layer.window_bytes for layer in self.layers), self.cell_size)
-        for start in range(0, self.size, step):
+        end = 0
+        while end < self.size:
+            # Where no layer holds anything everybody reads zeros, and goes on to do so.
+            used = min(layer.next_used(end) for layer in self.layers)
+            start = max(end, used // step * step)
+            if start >= self.size:
+                return
             end = min(start + step, self.size)
             covered, wanted = self._covered(start, end)
             if not wanted.any():
@@ -189,7 +196,8 @@ class Transfer:
         unit, size = header.subcluster_size, header.cluster_size
         per_cluster = size // unit
         clusters = -(-(end - start) // size)
-        old, old_bitmaps = layer.file.window_entries(start // size, clusters)
+        with naming(layer.info):
+            old, old_bitmaps = layer.file.window_entries(start // size, clusters)
         had = _Had.decode(old, old_bitmaps, header)
         edges = np.arange(start, end, unit, dtype=np.int64)
         cut = split_at(covered, edges[1:])

@@ -1,30 +1,43 @@
 """Whether a qcow2 file's tables and refcounts agree, asked before anything is written into it.
 
-A cluster that is referred to more often than it is counted would be given out twice, or freed while it is used. Only
-what the active image refers to is counted here, so that references of internal snapshots and bitmaps never count as
-damage, and leaks do not either.
+A cluster that is referred to more often than it is counted would be given out twice, or freed while it is used; one
+that holds metadata and is referred to again would change what a guest reads when the metadata is written. Only what
+the active image refers to is counted here, so that references of internal snapshots and bitmaps never count as damage,
+and leaks do not either.
+
+References are kept as runs of neighbouring clusters, a number each, and compared refcount block by refcount block: the
+memory is that of the tables that were read, whatever lengths and offsets they claim.
 
 Source: section "Host cluster management" of QEMU's qcow2 specification; ``qemu-img check`` calls the same an error.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backchain.errors import MalformedImageError
 from backchain.qcow2 import format as fmt
+from backchain.qcow2.bitmaps import directory_place
 from backchain.qcow2.refcounts import read_block
 from backchain.qcow2.tables import compressed_extents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backchain.qcow2.header import Header
     from backchain.qcow2.image import Qcow2File
 
 _DAMAGED = "run qemu-img check on it"
 _OFFSET = np.uint64(fmt.OFFSET_MASK)
+
+_OWN = 1
+"""Bit of a run: the reference says that it is the only one (OFLAG_COPIED)."""
+_METADATA = 2
+"""Bit of a run: the clusters hold metadata that may be written in place."""
+_KIND_BITS = 2
 
 
 def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> None:
@@ -36,72 +49,107 @@ def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: i
         end: Number of host clusters of the file.
 
     Raises:
-        MalformedImageError: A cluster has more references than its refcount, or is marked as nobody else's
-            (OFLAG_COPIED) with another refcount than 1.
+        MalformedImageError: A cluster has more references than its refcount, is marked as nobody else's
+            (OFLAG_COPIED) with another refcount than 1, or holds metadata and is referred to twice.
     """
     header, size = file.header, file.header.cluster_size
-    references = np.zeros(end, np.uint32)
-    own = np.zeros(end, bool)
-    blocks = refcount_table[refcount_table != 0].astype(np.int64) // size
-    for clusters in (
-        np.zeros(1, np.int64),
-        _span(header.l1_table_offset, header.l1_size * 8, size),
-        _span(header.refcount_table_offset, header.refcount_table_clusters * size, size),
-        blocks,
+    references = _References(header, end)
+    for offset, length in (
+        (0, size),
+        (header.l1_table_offset, header.l1_size * 8),
+        (header.refcount_table_offset, header.refcount_table_clusters * size),
+        directory_place(header, file.file_size) or (0, 0),
     ):
-        _add(references, clusters)
-    used = np.flatnonzero(file.l1 & _OFFSET)
-    _add_standard(references, own, file.l1[used], size)
-    for entry in (file.l1[used] & _OFFSET).tolist():
-        entries = file.l2_entries(entry, 0, header.l2_entries)[:: header.l2_entry_size // 8]
+        first, after = offset // size, -(-(offset + length) // size)
+        references.add(np.array([first]), np.array([after - first]), _METADATA)
+    references.add_each(refcount_table[refcount_table != 0].astype(np.int64) // size, _METADATA)
+    references.add_entries(file.l1, _METADATA)
+    for _, entries in file.tables():
         packed = (entries & np.uint64(fmt.OFLAG_COMPRESSED)) != 0
-        _add_standard(references, own, entries[~packed], size)
+        references.add_entries(entries[~packed], 0)
         if packed.any():
-            _add_compressed(references, entries[packed], header.cluster_bits, size)
-    _compare(file, refcount_table, references, own)
+            references.add_compressed(entries[packed])
+    references.compare(file.descriptor, refcount_table)
 
 
-def _add_standard(
-    references: NDArray[np.uint32], own: NDArray[np.bool_], entries: NDArray[np.uint64], size: int
-) -> None:
-    """Count the clusters that L1 entries or standard L2 entries name."""
-    offset = (entries & _OFFSET).astype(np.int64)
-    named = offset != 0
-    if (offset & (size - 1)).any():
-        raise MalformedImageError(f"the image has a table entry that is not aligned to a cluster; {_DAMAGED}")
-    _add(references, offset[named] // size)
-    own[(offset // size)[named & ((entries & np.uint64(fmt.OFLAG_COPIED)) != 0)]] = True
+class _References:
+    """References to host clusters, as runs that each lie within what one refcount block counts.
 
+    A run is one uint64: its first cluster, its length less 1, and its kind in the lowest bits. Together they have 62
+    bits at most, as the length is below the number of clusters that a block counts.
+    """
 
-def _add_compressed(references: NDArray[np.uint32], entries: NDArray[np.uint64], cluster_bits: int, size: int) -> None:
-    """Count the clusters that compressed data touches; its last sector may reach past the end of the file."""
-    start, length = compressed_extents(entries, cluster_bits)
-    first, last = start // size, np.minimum((start + length - 1) // size, len(references) - 1)
-    for step in range(int((last - first).max(initial=0)) + 1):
-        _add(references, (first + step)[first + step <= last])
+    def __init__(self, header: Header, end: int) -> None:
+        self._header = header
+        self._end = end
+        self._entries = header.refcount_block_entries
+        self._length_bits = self._entries.bit_length() - 1
+        self._parts: list[NDArray[np.uint64]] = []
 
+    def add_entries(self, entries: NDArray[np.uint64], kind: int) -> None:
+        """Add what L1 entries or standard L2 entries name."""
+        entries = entries[(entries & _OFFSET) != 0]
+        offset = (entries & _OFFSET).astype(np.int64)
+        if (offset & (self._header.cluster_size - 1)).any():
+            raise MalformedImageError(f"the image has a table entry that is not aligned to a cluster; {_DAMAGED}")
+        own = (entries & np.uint64(fmt.OFLAG_COPIED)) != 0
+        for flag in (0, _OWN):
+            self.add_each(offset[own == bool(flag)] // self._header.cluster_size, kind | flag)
 
-def _add(references: NDArray[np.uint32], clusters: NDArray[np.int64]) -> None:
-    if len(clusters) and int(clusters.max()) >= len(references):
-        raise MalformedImageError(f"the image refers to clusters past the end of its file; {_DAMAGED}")
-    np.add.at(references, clusters, np.uint32(1))
+    def add_compressed(self, entries: NDArray[np.uint64]) -> None:
+        """Add the clusters that compressed data touches; its last sector may reach past the end of the file."""
+        start, length = compressed_extents(entries, self._header.cluster_bits)
+        first = start // self._header.cluster_size
+        last = np.minimum((start + length - 1) // self._header.cluster_size, self._end - 1)
+        self.add(first, np.maximum(last - first + 1, 1), 0)
 
+    def add_each(self, clusters: NDArray[np.int64], kind: int) -> None:
+        """Add clusters one by one; neighbours become runs."""
+        starts = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(np.diff(clusters) != 1) + 1))
+        starts = starts[: len(clusters)]
+        self.add(clusters[starts], np.diff(starts, append=len(clusters)), kind)
 
-def _compare(
-    file: Qcow2File, table: NDArray[np.uint64], references: NDArray[np.uint32], own: NDArray[np.bool_]
-) -> None:
-    entries = file.header.refcount_block_entries
-    for first in range(0, len(references), entries):
-        index = first // entries
-        mine = references[first : first + entries]
-        if not mine.any():
-            continue
-        if index >= len(table) or not table[index]:
-            raise MalformedImageError(f"the image uses clusters that have no refcount; {_DAMAGED}")
-        counts = read_block(file.descriptor, file.header, int(table[index]))[: len(mine)]
-        if (mine > counts).any() or (counts[own[first : first + entries]] != 1).any():
-            raise MalformedImageError(f"the image refers to clusters more often than it counts them; {_DAMAGED}")
+    def add(self, first: NDArray[np.int64], count: NDArray[np.int64], kind: int) -> None:
+        """Add runs of `count` clusters from `first` on."""
+        first, count = first[count > 0], count[count > 0]
+        if not len(first):
+            return
+        last = first + count - 1
+        if int(last.max()) >= self._end:
+            raise MalformedImageError(f"the image refers to clusters past the end of its file; {_DAMAGED}")
+        blocks = last // self._entries - first // self._entries + 1
+        run = np.repeat(np.arange(len(first)), blocks)
+        block = first[run] // self._entries + np.arange(len(run)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+        low = np.maximum(first[run], block * self._entries)
+        high = np.minimum(last[run], (block + 1) * self._entries - 1)
+        self._parts.append((((low << self._length_bits | high - low) << _KIND_BITS) | kind).astype(np.uint64))
 
+    def compare(self, descriptor: int, table: NDArray[np.uint64]) -> None:
+        """Compare what was added with the refcounts, block by block."""
+        runs = np.concatenate(self._parts)
+        self._parts.clear()
+        runs.sort()
+        blocks = runs >> np.uint64(2 * self._length_bits + _KIND_BITS)
+        edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(runs)]
+        for low, high in pairwise(edges):
+            index = int(blocks[low])
+            if index >= len(table) or not table[index]:
+                raise MalformedImageError(f"the image uses clusters that have no refcount; {_DAMAGED}")
+            counts = read_block(descriptor, self._header, int(table[index]))
+            mine = runs[low:high]
+            references = self._covered(mine)
+            own = self._covered(mine[(mine & np.uint64(_OWN)) != 0]) > 0
+            metadata = self._covered(mine[(mine & np.uint64(_METADATA)) != 0]) > 0
+            if (references > counts).any() or (counts[own] != 1).any():
+                raise MalformedImageError(f"the image refers to clusters more often than it counts them; {_DAMAGED}")
+            if (references[metadata] != 1).any():
+                raise MalformedImageError(f"the image's tables overlap each other or its data; {_DAMAGED}")
 
-def _span(offset: int, length: int, size: int) -> NDArray[np.int64]:
-    return np.arange(offset // size, -(-(offset + length) // size), dtype=np.int64)
+    def _covered(self, runs: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Count how often each cluster of a block lies in runs of that block; uint64, shape (block entries,)."""
+        mask = self._entries - 1
+        length = (runs >> np.uint64(_KIND_BITS)).astype(np.int64) & mask
+        first = (runs >> np.uint64(_KIND_BITS + self._length_bits)).astype(np.int64) & mask
+        begins = np.bincount(first, minlength=self._entries + 1)
+        ends = np.bincount(first + length + 1, minlength=self._entries + 1)
+        return np.cumsum(begins - ends)[: self._entries].astype(np.uint64)
