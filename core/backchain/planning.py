@@ -13,7 +13,7 @@ from backchain.commands import equivalent_commands
 from backchain.errors import UsageError
 from backchain.filename import backing_name_for, has_protocol
 from backchain.hazards import Facts, content_hazards, structural_hazards
-from backchain.image import ImageId, ImageState
+from backchain.image import ImageId, ImageState, naming
 from backchain.operations import Commit, Operation, Pull
 from backchain.plan import CopyList, Plan, Relink, Severity, SourceCopy
 from backchain.qcow2.allocator import Allocator
@@ -169,7 +169,7 @@ def _relink(graph: ChainGraph, image: ImageId, new: ImageId | None) -> Relink:
 
 def _count(graph: ChainGraph, shape: Shape) -> _Tally:
     """Count the transfer's windows, and simulate what the target allocates."""
-    with open_layers([graph[i] for i in shape.view]) as layers:
+    with open_layers([graph[i] for i in shape.view]) as layers, naming(graph[shape.target]):
         transfer = transfer_over(layers, shape.view, shape.target, shape.sources)
         tally = _Tally()
         growth = _Growth(transfer)

@@ -19,13 +19,12 @@ from backchain.engines.copier import Copier
 from backchain.errors import (
     BackchainError,
     BlockedError,
-    ImageError,
     ImageInUseError,
     ImageIOError,
     StalePlanError,
     UnsupportedImageError,
 )
-from backchain.image import Fingerprint, require_header
+from backchain.image import Fingerprint, naming, require_header
 from backchain.jobs import Phase
 from backchain.operations import Commit
 from backchain.planning import transfer_over, view_of
@@ -70,7 +69,8 @@ class BuiltinEngine:
             job.start()
             with ExitStack() as stack:
                 run = _Run(plan, job, stack)
-                run.perform()
+                with naming(plan.before[plan.target]):
+                    run.perform()
                 result = Result(
                     plan, "done", job.progress().clusters, job.progress().bytes, run.growth(),
                     time.monotonic() - started, "no",
@@ -129,7 +129,8 @@ class _Run:
         self._descriptors[image] = descriptor
         if writing and info.format == "qcow2":
             _check_writable(info.display_path, require_header(info).incompatible_features)
-            self._writers[image] = Qcow2Writer(descriptor, require_header(info))
+            with naming(info):
+                self._writers[image] = Qcow2Writer(descriptor, require_header(info))
 
     def perform(self) -> None:
         """Copy, then relink, then clean up."""
@@ -138,7 +139,7 @@ class _Run:
         transfer = transfer_over(layers, self._view, plan.target, plan.sources)
         grow_to = self._grow_to()
         target = self._writers.get(plan.target)
-        for image in self._writers.keys() & {plan.target, plan.emptied}:
+        for image in self._writers:
             self._check(image)
         for writer in self._writers.values():
             writer.prepare()
@@ -158,13 +159,17 @@ class _Run:
             self._relink(relink)
         job.enter(Phase.CLEANING)
         if plan.emptied is not None:
-            self._writers[plan.emptied].empty()
+            with naming(plan.before[plan.emptied]):
+                self._writers[plan.emptied].empty()
 
     def _check(self, image: ImageId) -> None:
-        try:
-            self._writers[image].check()
-        except ImageError as error:
-            raise type(error)(f"{self._plan.before[image].display_path}: {error.message}", error.hint) from error
+        """Make sure, before anything is written, that an image is sound and that its new link fits."""
+        writer = self._writers[image]
+        with naming(self._plan.before[image]):
+            writer.check()
+            for relink in self._plan.relinked:
+                if relink.image == image:
+                    writer.header.with_backing(_recorded(relink), relink.format).encode()
 
     def growth(self) -> int:
         """Give the bytes by which the target's file grew on disk; 0 when it shrank."""
@@ -215,8 +220,12 @@ class _Run:
         os.fdatasync(descriptor)
 
     def _relink(self, relink: Relink) -> None:
-        name = os.fsencode(relink.name) if relink.name is not None else None
-        self._writers[relink.image].set_backing(name, relink.format)
+        with naming(self._plan.before[relink.image]):
+            self._writers[relink.image].set_backing(_recorded(relink), relink.format)
+
+
+def _recorded(relink: Relink) -> bytes | None:
+    return os.fsencode(relink.name) if relink.name is not None else None
 
 
 def _check_writable(name: str, incompatible: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from backchain.clustermap import Qcow2Layer
 from backchain.errors import UnsupportedImageError
 from backchain.hostfile import COPY_CHUNK, copy_range, write_all, write_zeros
+from backchain.image import naming
 from backchain.jobs import Cell
 
 if TYPE_CHECKING:
@@ -149,5 +150,6 @@ class Copier:
             raise UnsupportedImageError(f"{source.info.display_path}: a raw image cannot hold compressed data")
         inside = guest % source.file.header.cluster_size
         if self._unpacked is None or self._unpacked[:2] != (layer, entry):
-            self._unpacked = (layer, entry, source.file.read_compressed(entry))
+            with naming(source.info):
+                self._unpacked = (layer, entry, source.file.read_compressed(entry))
         return self._unpacked[2], inside
