@@ -100,8 +100,9 @@ def find_image(graph: ChainGraph, path: Path) -> ImageId:
 
     Raises:
         UsageError: The graph has none.
+        ImageError: It is damaged or not supported, so that what backs it is not known.
     """
-    from backchain.image import image_id
+    from backchain.image import image_id, require_readable
 
     try:
         image = image_id(path.stat())
@@ -109,6 +110,7 @@ def find_image(graph: ChainGraph, path: Path) -> ImageId:
         image = None
     if image is None or image not in graph:
         raise UsageError(f"{printable(str(path))} is no image")
+    require_readable(graph[image])
     return image
 
 
