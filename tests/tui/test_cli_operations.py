@@ -234,8 +234,10 @@ def test_an_interrupted_job_is_told_of_and_finished_or_left(
     told = document(backchain("recover", "--json", tmp_path))["interrupted"]
     assert [(t["operation"], t["remaining"]) for t in told] == [(rest, rest)]
     assert rest in backchain("recover", tmp_path).stdout
-    done = backchain("recover", way, "-y", tmp_path)
+    done = backchain("recover", way, "-y", "--json", tmp_path)
     assert done.returncode == 0, done.stderr
+    results = document(done)["finished" if way == "--finish" else "undone"]
+    assert [r["operation"] for r in results] == [rest]
     assert document(backchain("recover", "--json", tmp_path))["interrupted"] == []
     assert qemu.view(sn3) == view
     for path in chain:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+Emit = Callable[[dict[str, Any]], None]
+"""Takes the JSON document of a plan or a result."""
+
 _IN_USE = "in-use"
 
 _OPTIONS = (
@@ -79,6 +82,11 @@ class Request:
         if sys.stderr.isatty():
             return "bar"
         return "plain" if self.show_progress else "none"
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(document, indent=2))
 
 
 def changing_options(command: _Command) -> _Command:
@@ -144,7 +152,8 @@ def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
 
 
 def execute(
-    graph: ChainGraph, operation: Operation, request: Request, *, remove_leftovers: bool = False
+    graph: ChainGraph, operation: Operation, request: Request, *, remove_leftovers: bool = False,
+    emit: Emit = print_json,
 ) -> int:  # fmt: skip
     """Plan the operation, ask, run it, and say what it did; give the exit status.
 
@@ -153,6 +162,7 @@ def execute(
         operation: What is asked for.
         request: The options that every changing command takes.
         remove_leftovers: Remove what the operation leaves behind, when the rest was verified as a whole.
+        emit: Takes the result's JSON document, where one is asked for.
 
     Raises:
         BackchainError: The plan is blocked, the answer was no, or the run failed.
@@ -168,18 +178,18 @@ def execute(
         return _status_of(stopping)
     if stopping:
         if request.as_json:
-            _print_json(plan.to_json() | _nothing_written("blocked"))
+            emit(plan.to_json() | _nothing_written("blocked"))
         raise _refusal(stopping)
     if not request.yes:
         _ask(plan)
-    return _run(plan, request, remove_leftovers=remove_leftovers)
+    return _run(plan, request, remove_leftovers=remove_leftovers, emit=emit)
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
     from backchain_tui.plan_text import plan_text
 
     if as_json:
-        _print_json(plan.to_json())
+        print_json(plan.to_json())
     else:
         click.echo(plan_text(plan), nl=False)
 
@@ -199,7 +209,7 @@ def _ask(plan: Plan) -> None:
     click.confirm("Go on?", abort=True, err=True)
 
 
-def _run(plan: Plan, request: Request, *, remove_leftovers: bool) -> int:
+def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) -> int:
     from backchain.jobs import Job
     from backchain.verify import Extent
     from backchain_tui.running import run_job
@@ -214,7 +224,7 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool) -> int:
             progress = job.progress()
             status = "cancelled" if job.state == "cancelled" else "failed"
             written = _nothing_written(status) | {"clusters": progress.clusters, "bytes": progress.bytes}
-            _print_json(plan.to_json() | written | {"seconds": round(progress.seconds, 6), "error": error.message})
+            emit(plan.to_json() | written | {"seconds": round(progress.seconds, 6), "error": error.message})
         raise
     refused: BackchainError | None = None
     removed: tuple[str, ...] = ()
@@ -224,7 +234,7 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool) -> int:
         except BackchainError as error:
             refused = error
     if request.as_json:
-        _print_json(result.to_json() | ({"removed": list(removed)} if remove_leftovers else {}))
+        emit(result.to_json() | ({"removed": list(removed)} if remove_leftovers else {}))
     elif not request.quiet:
         from backchain_tui.plan_words import closing
 
@@ -290,7 +300,3 @@ def _refusal(stopping: tuple[Hazard, ...]) -> BackchainError:
         codes = " ".join(f"--force {code}" for code in dict.fromkeys(h.code for h in stopping))
         return kind(message, f"{codes} goes on in spite of it")
     return kind(message, "-n shows the whole plan")
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, indent=2))
