@@ -19,7 +19,7 @@ from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
 from backchain.errors import StalePlanError, UnsupportedImageError
 from backchain.image import naming, require_header
-from backchain.jobs import Phase
+from backchain.jobs import Cell, Phase
 from backchain.journal import Journal, Stage
 from backchain.operations import Commit, Delete, Snapshot
 from backchain.qcow2 import format as fmt
@@ -128,7 +128,8 @@ class Rewriting:
         try:
             yield journal
         except BaseException:
-            if commit or self._job.progress().phase in {Phase.RELINKING, Phase.CLEANING}:
+            begun = commit and bool((self._job.cells != Cell.WAITING).any())
+            if begun or self._job.progress().phase in {Phase.RELINKING, Phase.CLEANING}:
                 with suppress(OSError):
                     journal.reach(Stage.ABANDONED)
                 journal.close()
