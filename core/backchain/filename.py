@@ -94,6 +94,14 @@ def backing_name_for(overlay: Path, backing: Path, *, relative: bool) -> str:
     return f"./{name}" if has_protocol(name) else name
 
 
+def recorded_length(name: str) -> int:
+    """Give the bytes that a backing file name takes in a header; a name that no file can have is measured too."""
+    try:
+        return len(os.fsencode(name))
+    except UnicodeEncodeError:
+        return len(name.encode("utf-8", "surrogatepass"))
+
+
 def printable(text: str) -> str:
     """Escape control characters, so that text out of a file can reach a terminal (a newline becomes x0a)."""
     return "".join(c if c.isprintable() else _escape(c) for c in text)

@@ -14,7 +14,7 @@ import numpy as np
 from backchain import locks
 from backchain.clustermap import map_layers, open_layers
 from backchain.errors import ImageError
-from backchain.filename import printable
+from backchain.filename import MAX_BACKING_NAME, printable, recorded_length
 from backchain.image import ImageInfo, ImageState
 from backchain.operations import Commit
 from backchain.plan import CopyList, Hazard, Relink, Severity
@@ -248,7 +248,7 @@ def _grows(facts: Facts) -> Iterator[Hazard]:
 
 def _names(facts: Facts) -> Iterator[Hazard]:
     for relink in facts.relinks:
-        if relink.name is not None and len(os.fsencode(relink.name)) > 1023:
+        if relink.name is not None and recorded_length(relink.name) > MAX_BACKING_NAME:
             yield Hazard(
                 "path-trap", BLOCK, (relink.image,),
                 f"{facts.graph[relink.image].name}: the new backing file name exceeds 1023 bytes; move the files",

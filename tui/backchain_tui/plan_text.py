@@ -65,6 +65,6 @@ def _free_bytes(plan: Plan) -> int | None:
     """Give the free space of the file system that holds the target, or None where it can't be asked for."""
     try:
         status = os.statvfs(plan.before[plan.target].path)
-    except OSError:
+    except (OSError, ValueError):  # the second for a name that no file can have
         return None
     return status.f_bavail * status.f_frsize
