@@ -6,8 +6,14 @@ from pathlib import Path
 
 import click
 
-from backchain.errors import UsageError
-from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image
+from backchain_tui.commands.changing import (
+    Request,
+    changing_options,
+    execute,
+    find_base,
+    find_image,
+    require_backing,
+)
 
 
 @click.command(short_help="merge layers down into a base")
@@ -26,7 +32,6 @@ def commit(top: Path, base: str | None, request: Request, *, keep_top: bool) -> 
 
     graph = discover([top], scan=request.scan)
     image = find_image(graph, top)
-    target = find_base(graph, image, base) if base is not None else graph.backing_of(image)
-    if target is None:
-        raise UsageError(f"{graph[image].display_path} has no backing file to commit into")
+    backing = require_backing(graph, image, "commit into")
+    target = find_base(graph, image, base) if base is not None else backing
     return execute(graph, Commit(base=target, top=image, keep_top=keep_top), request)

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import click
 
-from backchain.errors import UsageError
-from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image
+from backchain_tui.commands.changing import (
+    Request,
+    changing_options,
+    execute,
+    find_base,
+    find_image,
+    require_backing,
+)
 
 
 @click.command(short_help="copy layers up into an image")
@@ -24,7 +30,6 @@ def pull(image: Path, base: str | None, request: Request) -> int:
 
     graph = discover([image], scan=request.scan)
     found = find_image(graph, image)
-    if graph.backing_of(found) is None:
-        raise UsageError(f"{graph[found].display_path} has no backing file to pull from")
+    require_backing(graph, found, "pull from")
     below = find_base(graph, found, base) if base is not None else None
     return execute(graph, Pull(image=found, base=below), request)
