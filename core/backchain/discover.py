@@ -142,6 +142,8 @@ class _Discovery:
         """
         recorded: dict[ImageId, set[str | None]] = {}
         for overlay, backing in self._links.items():
+            if overlay == backing:  # says nothing of how others see it
+                continue
             link = self._images[overlay].backing
             recorded.setdefault(backing, set()).add(link.format if link is not None else None)
         return [(o, b) for o, b in self._links.items() if recorded.get(o) != {"raw"}]

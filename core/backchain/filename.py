@@ -105,6 +105,21 @@ def is_within(path: Path, folders: Iterable[Path]) -> bool:
     return any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 
+def recorded_bytes(name: str | None) -> bytes | None:
+    """Give a backing file name as it stands in a header, also one that no file can have; None stays None."""
+    if name is None:
+        return None
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogatepass")
+
+
+def recorded_length(name: str) -> int:
+    """Give the bytes that a backing file name takes in a header; a name that no file can have is measured too."""
+    return len(recorded_bytes(name) or b"")
+
+
 def printable(text: str) -> str:
     """Escape control characters, so that text out of a file can reach a terminal (a newline becomes x0a)."""
     return "".join(c if c.isprintable() else _escape(c) for c in text)

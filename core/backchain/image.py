@@ -22,6 +22,9 @@ from backchain.qcow2.header import Header, header_cluster_size, parse_header
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MAX_FILE_BYTES = (1 << 63) - (1 << 30)
+"""Longest file that QEMU opens (``BDRV_MAX_LENGTH``); offsets into longer ones do not fit into 63 bits."""
+
 ImageId = NewType("ImageId", str)
 """Identity of an image in a graph: device and inode of the file, or the resolved path of a missing one."""
 
@@ -180,6 +183,9 @@ def read_image_info(path: Path, *, image_format: str | None = None) -> ImageInfo
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
             raise MissingImageError(f"{printable(str(path))} is neither a file nor a block device")
         size = os.lseek(descriptor, 0, os.SEEK_END)
+        if size > MAX_FILE_BYTES:
+            return replace(_raw_info(path, status, size, image_format), format="unknown", virtual_size=None,
+                           state=ImageState.UNREADABLE, problem=f"a file of {size} bytes is too long")  # fmt: skip
         start = os.pread(descriptor, fmt.HEADER_V2_LENGTH, 0)
         is_qcow2 = start[:4] == fmt.MAGIC.to_bytes(4, "big")
         if image_format == "qcow2" or (image_format is None and is_qcow2):
@@ -242,9 +248,14 @@ def naming(info: ImageInfo) -> Iterator[None]:
     except ImageError as error:
         if error.image:
             raise
-        named = type(error)(f"{info.display_path}: {error.message}", error.hint)
-        named.image = info.display_path
-        raise named from error
+        raise _named(error, info.display_path) from error
+
+
+def _named(error: ImageError, name: str) -> ImageError:
+    """Make the error that `naming` raises; were it a local name there, it would keep all that its traceback holds."""
+    named = type(error)(f"{name}: {error.message}", error.hint)
+    named.image = name
+    return named
 
 
 def require_readable(info: ImageInfo) -> ImageInfo:

@@ -22,7 +22,6 @@ _COPIED, _PACKED, _ZERO = 1 << 63, 1 << 62, 1
 _OFFSET = 0x00FF_FFFF_FFFF_FE00
 _EXTENSION_END = 0
 _BITMAPS = 0x23852875
-_BACKING_FORMAT = 0xE2792ACA
 _MOST_ENTRIES = 64
 """Entries of one table that are offered for change; more would only make them hard to find."""
 
@@ -93,7 +92,7 @@ def _extensions(data: bytes) -> Iterator[Number]:
             if directory + size <= len(data) and count:
                 shape = ((0, 8), (8, 4), (12, 4), (16, 1), (17, 1), (18, 2), (20, 4))
                 yield from (Number("bitmap directory", directory + at, n) for at, n in shape)
-        elif kind == _BACKING_FORMAT:
+        elif kind == damage.BACKING_FORMAT:
             yield from (Number("backing format", offset + 8 + n, 1) for n in range(length))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -19,23 +18,19 @@ from backchain.jobs import Job
 from backchain.operations import Commit, Pull
 from backchain.planning import make_plan
 
-from . import qemu
+from . import damage, qemu
 from .images import MIB, label_links, overlay
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 0xE2792ACA
+FORMAT = damage.BACKING_FORMAT
 UNKNOWN = 0x12345678
 
 
-def with_header(path: Path, extensions: list[tuple[int, bytes]], name: bytes) -> None:
+def odd_header(path: Path, extensions: list[tuple[int, bytes]], name: bytes) -> None:
     """Give a fresh overlay these extensions and this backing file name."""
-    data = path.read_bytes()
-    parts = (struct.pack(">II", kind, len(x)) + x + bytes(-len(x) % 8) for kind, x in extensions)
-    header = data[:112] + b"".join(parts) + bytes(8)
-    fields = struct.pack(">QI", len(header), len(name))
-    path.write_bytes(header[:8] + fields + (header[20:] + name).ljust(65536 - 20, b"\0") + data[65536:])
+    path.write_bytes(damage.with_header(path.read_bytes(), extensions, name))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +52,7 @@ def test_name_and_format_are_those_that_qemu_takes(
     monkeypatch.chdir(tmp_path)
     qemu.create(tmp_path / "base.qcow2", MIB)
     top = overlay(tmp_path / "top.qcow2", "x", "raw")
-    with_header(top, extensions, name)
+    odd_header(top, extensions, name)
     theirs, ours = qemu.info(top), read_image_info(top).backing
     assert (ours.name if ours else None) == theirs.get("backing-filename")
     assert (ours.format if ours else None) == theirs.get("backing-filename-format")
@@ -70,7 +65,7 @@ def test_a_name_that_ends_at_a_zero_byte_makes_a_sibling(tmp_path: Path) -> None
     qemu.create(tmp_path / "base.qcow2", MIB)
     qemu.create(tmp_path / "top.qcow2", None, backing=tmp_path / "base.qcow2")
     qemu.io(tmp_path / "top.qcow2", "write -P 1 0 64k")
-    with_header(overlay(tmp_path / "odd.qcow2", "x", "raw"), [(FORMAT, b"qcow2")], b"base.qcow2\0junk")
+    odd_header(overlay(tmp_path / "odd.qcow2", "x", "raw"), [(FORMAT, b"qcow2")], b"base.qcow2\0junk")
     graph = discover([tmp_path])
     named = {graph[i].label: i for i in graph}
     codes = {h.code for h in make_plan(graph, Commit(named["base"], named["top"])).hazards}
@@ -80,7 +75,7 @@ def test_a_name_that_ends_at_a_zero_byte_makes_a_sibling(tmp_path: Path) -> None
 @pytest.mark.parametrize("extra", [[(FORMAT, b"x" * 16)], [(FORMAT, b"qcow2"), (FORMAT, b"x" * 1000)]])
 def test_a_format_that_is_too_long_is_damage(tmp_path: Path, extra: list[tuple[int, bytes]]) -> None:
     top = overlay(tmp_path / "top.qcow2", "x", "raw")
-    with_header(top, extra, b"base.qcow2")
+    odd_header(top, extra, b"base.qcow2")
     assert qemu.attempt("qemu-img", "info", top).returncode == 1
     info = read_image_info(top)
     assert (info.state, "backing format" in info.problem) == (ImageState.UNREADABLE, True)
@@ -89,7 +84,7 @@ def test_a_format_that_is_too_long_is_damage(tmp_path: Path, extra: list[tuple[i
 @pytest.mark.parametrize("extra", [[(UNKNOWN, bytes(40000))], [(UNKNOWN, b"")] * 5000])
 def test_a_header_that_never_ends_is_not_read(tmp_path: Path, extra: list[tuple[int, bytes]]) -> None:
     top = overlay(tmp_path / "top.qcow2", "x", "raw")
-    with_header(top, extra, b"base.qcow2")
+    odd_header(top, extra, b"base.qcow2")
     assert qemu.info(top)["backing-filename"] == "base.qcow2"
     with pytest.raises(ImageError, match="more than 16384 bytes"):
         open_chain(top)

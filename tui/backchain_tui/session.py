@@ -104,7 +104,7 @@ def free_space(path: Path) -> int | None:
     """Give the free bytes of the file system that holds `path`, or None where that cannot be told."""
     try:
         status = os.statvfs(path)
-    except OSError:
+    except (OSError, ValueError):  # the second for a name that no file can have
         return None
     return status.f_bavail * status.f_frsize
 

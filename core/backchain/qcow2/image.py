@@ -57,11 +57,22 @@ class Qcow2File:
         self.header = header
         self.file_size = file_size
         self.l1 = self._read_l1()
-        tables = np.sort(self.l1[self.l1 != 0] & np.uint64(fmt.OFFSET_MASK))
-        if ((tables[1:] == tables[:-1]) & (tables[1:] != 0)).any():
-            raise MalformedImageError("the L1 table names an L2 table twice; run qemu-img check on it")
-        self._sparse_tables = holds_less(descriptor, len(tables) * header.cluster_size)
+        self._sparse_tables = holds_less(descriptor, self._count_tables() * header.cluster_size)
+        self._unused: tuple[int, int] | None = None
         self._holes: bool | None = None
+
+    def _count_tables(self) -> int:
+        """Give the number of L2 tables.
+
+        Raises:
+            MalformedImageError: One is named twice.
+        """
+        tables = self.l1[self.l1 != 0] & np.uint64(fmt.OFFSET_MASK)
+        tables = tables[tables != 0]
+        tables.sort()
+        if (tables[1:] == tables[:-1]).any():
+            raise MalformedImageError("the L1 table names an L2 table twice; run qemu-img check on it")
+        return len(tables)
 
     def _read_l1(self) -> NDArray[np.uint64]:
         """Read the L1 table; of one that is larger than the file takes on the disk, only what is not a hole."""
@@ -82,14 +93,23 @@ class Qcow2File:
 
     def next_used(self, start: int) -> int:
         """Give the guest offset, `start` or above, from which on an L2 table may hold anything, or `NOWHERE`."""
+        if self._unused is None or not self._unused[0] <= start <= self._unused[1]:
+            self._unused = (start, max(start, self._next_table(start)))
+        return self._unused[1]
+
+    def _next_table(self, start: int) -> int:
+        """Give the guest offset at which the first L2 table begins that maps `start` or more and is no hole."""
         span = self.header.cluster_size * self.header.l2_entries
-        first = start // span
-        for low in range(first, len(self.l1), _L1_AT_ONCE):
+        for low in range(start // span, len(self.l1), _L1_AT_ONCE):
             offsets = self.l1[low : low + _L1_AT_ONCE] & np.uint64(fmt.OFFSET_MASK)
             for index in np.flatnonzero(offsets).tolist():
                 if not self._empty_table(int(offsets[index])):
-                    return max(start, (low + index) * span)
+                    return (low + index) * span
         return NOWHERE
+
+    def forget(self) -> None:
+        """Look at the tables anew when next asked: they were written to."""
+        self._unused = None
 
     def _empty_table(self, offset: int) -> bool:
         """Whether the L2 table at host `offset` lies in a hole: not asked of files that can hold all their tables."""

@@ -175,6 +175,7 @@ class Qcow2Writer:
             entry = struct.pack(">Q", table.offset | fmt.OFLAG_COPIED)
             write_all(self._descriptor, entry, self.header.l1_table_offset + 8 * table.l1_index)
         self._tables.clear()
+        self.file.forget()
         self.flush()
         self._release_dropped()
 
@@ -242,6 +243,7 @@ class Qcow2Writer:
         self.header = replace(self.header, l1_size=needed, l1_table_offset=offset)
         self.file.header = self.header
         self.file.l1 = l1
+        self.file.forget()
         self._release_dropped()
 
     def set_size(self, size: int) -> None:
@@ -288,6 +290,7 @@ class Qcow2Writer:
             self._drop(entries[0 :: header.l2_entry_size // 8])
             self._dropped.append(np.array([offset // header.cluster_size], np.int64))
         self.file.l1[:] = 0
+        self.file.forget()
         write_all(self._descriptor, bytes(header.l1_size * 8), header.l1_table_offset)
         self.flush()
         self._release_dropped()

@@ -127,6 +127,22 @@ def named_file(name: str | None) -> tuple[Path, ...]:
     return (Path(name),) if name and os.path.isfile(name) else ()  # noqa: PTH113 - never raises
 
 
+def require_backing(graph: ChainGraph, image: ImageId, purpose: str) -> ImageId:
+    """Give the backing file of `image`.
+
+    Raises:
+        UsageError: It has none, to do what `purpose` says with.
+        BlockedError: It is backed by itself.
+    """
+    backing = graph.backing_of(image)
+    name = graph[image].display_path
+    if backing is None:
+        raise UsageError(f"{name} has no backing file to {purpose}")
+    if backing == image:
+        raise BlockedError(f"loop: {name} is backed by itself; mend the link")
+    return backing
+
+
 def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
     """Give the image below `top` that `name` means: a path, or a backing file name as an overlay records it.
 
