@@ -95,15 +95,9 @@ def _finish(record: Record, request: Request, emit: Emit) -> None:
     Raises:
         BackchainError: One of them is blocked or fails; the journal stays.
     """
-    from backchain.recovery import close, graph_of, tidy_up, what_remains
+    from backchain import recovery
 
-    done: Operation | None = None
-    while (rest := what_remains(record, graph := graph_of(record))) is not None:
-        if rest == done:  # a copy that is done leaves no trace by which it could be told
-            break
-        execute(graph, rest, request, emit=emit)
-        done = rest
-    tidy_up(record) if done is None else close(record)
+    recovery.finish(record, lambda graph, rest: execute(graph, rest, request, emit=emit))
 
 
 def _undo(record: Record, request: Request) -> dict[str, Any]:
