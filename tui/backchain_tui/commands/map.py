@@ -9,6 +9,7 @@ import click
 
 from backchain.errors import ImageInUseError, UnsupportedImageError
 from backchain.filename import printable
+from backchain_tui.commands.options import parse_offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -22,9 +23,24 @@ _LINES_AT_ONCE = 512
 @click.command("map", short_help="the same answer as qemu-img map")
 @click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Choice(["human", "json"]), default="human", help="Default: human.")
-@click.option("-f", "image_format", metavar="FMT", type=click.Choice(["qcow2", "raw"]), help="Format of IMAGE.")
+@click.option(
+    "-f",
+    "--format",
+    "image_format",
+    metavar="FMT",
+    type=click.Choice(["qcow2", "raw"]),
+    help="Format of IMAGE: qcow2 or raw.",
+)
+@click.option(
+    "-s", "--start-offset", metavar="OFFSET", type=parse_offset, default="0", help="Where to begin (default: 0)."
+)
+@click.option(
+    "-l", "--max-length", metavar="LEN", type=parse_offset, help="Bytes to map at most (default: up to the end)."
+)
 @click.option("-U", "--force-share", is_flag=True, help="Read the image even if another process writes to it.")
-def map_(image: Path, output: str, image_format: str | None, *, force_share: bool) -> None:
+def map_(
+    image: Path, output: str, image_format: str | None, start_offset: int, max_length: int | None, *, force_share: bool
+) -> None:
     """Show which layer of the chain provides each part of IMAGE.
 
     The answer is that of qemu-img map, extent for extent; JSON also says which extents are compressed.
@@ -35,7 +51,7 @@ def map_(image: Path, output: str, image_format: str | None, *, force_share: boo
     chain = open_chain(image, image_format=image_format)
     if not force_share:
         _require_unused(chain)
-    extents = qemu_map(chain)
+    extents = qemu_map(chain, start_offset, max_length)
     _write(_json_lines(extents) if output == "json" else _human_lines(extents))
 
 
