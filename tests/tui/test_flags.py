@@ -58,6 +58,37 @@ def test_map_of_a_part(lab: Path, options: list[str]) -> None:
         assert ours == qemu.run("qemu-img", "map", output, *options, path)
 
 
+@pytest.mark.parametrize(
+    "name", ["sub/top.qcow2", "./sub/top.qcow2", "link//top.qcow2", "sub/../sub/top.qcow2", "abs.qcow2", "file.qcow2"]
+)
+def test_map_names_files_as_they_are_named(tmp_path: Path, name: str) -> None:
+    """The path as given, and relative links joined to it: what a script compares with its own names."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "link").symlink_to("sub")
+    base = chain_of(tmp_path, "base")[0]
+    mid, top = tmp_path / "sub" / "mid.qcow2", tmp_path / "sub" / "top.qcow2"
+    qemu.create(mid, None, backing="../base.qcow2", backing_format="qcow2")
+    chain_of(tmp_path / "sub", "mid", "top")
+    qemu.create(tmp_path / "abs.qcow2", None, backing=str(mid))
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "file:sub/top.qcow2", "file.qcow2",
+             cwd=tmp_path)  # fmt: skip
+    for number, path in enumerate((base, mid, top)):
+        qemu.io(path, f"write -q {number * 64}k 64k")
+    theirs = qemu.run("qemu-img", "map", name, cwd=tmp_path)
+    assert theirs.count("qcow2") == 2 + (name != "abs.qcow2")
+    assert backchain("map", name, cwd=tmp_path).stdout == theirs
+
+
+def test_map_shows_what_comes_before_compressed_data(tmp_path: Path) -> None:
+    path = tmp_path / "c.qcow2"
+    qemu.create(path, 1 << 20)
+    qemu.io(path, "write -c 128k 64k", "write 0 64k", "write 256k 64k")
+    theirs = qemu.attempt("qemu-img", "map", path)
+    assert (theirs.returncode, theirs.stdout.count("\n")) == (1, 2)
+    ours = backchain("map", path)
+    assert (ours.returncode, ours.stdout) == (4, theirs.stdout)
+
+
 def test_commit_takes_the_flags_of_qemu_img(lab: Path) -> None:
     """A script written for qemu-img: format, cache mode, rate, progress, and the options after the file name."""
     view = qemu.view(lab / "Snap-4.qcow2")
