@@ -144,21 +144,24 @@ def _check_supported(info: ImageInfo, *, keyless: bool) -> None:
         raise UnsupportedImageError(f"{info.display_path}: encrypted images are not supported")
 
 
-def chain_map(images: Sequence[ImageInfo]) -> Iterator[Runs]:
+def chain_map(images: Sequence[ImageInfo], start: int = 0, end: int | None = None) -> Iterator[Runs]:
     """Map the guest's disk of a chain, or of one image alone.
 
     Args:
         images: The chain, top first. The last is taken as if nothing backed it when nothing does; when its header
             names a backing file that is not given, what it leaves unallocated stays `RunState.UNALLOCATED`.
+        start: Guest offset in bytes at which to begin.
+        end: Guest offset in bytes at which to end; None, or what lies past the end, means the virtual size.
 
     Yields:
-        Windows of runs in ascending order, without gaps, over the virtual size of the first image.
+        Windows of runs in ascending order, without gaps, over [start, end) of the first image.
 
     Raises:
         ImageError: An image cannot be opened or is damaged.
     """
     with open_layers(images) as layers:
-        yield from map_layers(layers)
+        size = layers[0].size
+        yield from map_layers(layers, start, size if end is None else min(end, size))
 
 
 def map_layers(layers: Sequence[Layer], start: int = 0, end: int | None = None) -> Iterator[Runs]:

@@ -14,7 +14,7 @@ import pytest
 from backchain.journal import is_journal
 from tests.core import qemu
 from tests.core.images import chain_of
-from tests.tui.test_cli import TIMEOUT, backchain, error_of
+from tests.tui.command_line import TIMEOUT, backchain, error_of
 
 if TYPE_CHECKING:
     from pathlib import Path

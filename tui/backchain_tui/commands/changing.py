@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from backchain.errors import BackchainError, BlockedError, ImageInUseError, UsageError
-from backchain.filename import printable
+from backchain.filename import has_protocol, printable
 from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
 
 if TYPE_CHECKING:
@@ -110,21 +110,21 @@ def find_image(graph: ChainGraph, path: Path) -> ImageId:
         UsageError: The graph has none.
         ImageError: It is damaged or not supported, so that what backs it is not known.
     """
-    from backchain.image import image_id, require_readable
+    from backchain.image import require_readable
 
-    try:
-        image = image_id(path.stat())
-    except (OSError, ValueError):
-        image = None
+    image = _identity(path)
     if image is None or image not in graph:
         raise UsageError(f"{printable(str(path))} is no image")
     require_readable(graph[image])
     return image
 
 
-def named_file(name: str | None) -> tuple[Path, ...]:
-    """Give the file that the user has named as base, as a path to look at; none when it is no path of a file."""
-    return (Path(name),) if name and os.path.isfile(name) else ()  # noqa: PTH113 - never raises
+def named_files(name: str | None, image: Path) -> tuple[Path, ...]:
+    """Give the files that the user may have named as base: beside `image`, or from here. Naming one is trusting it."""
+    if not name or has_protocol(name):
+        return ()
+    places = (image.parent / name, Path(name))
+    return tuple(p for p in places if os.path.isfile(p))  # noqa: PTH113 - never raises
 
 
 def require_backing(graph: ChainGraph, image: ImageId, purpose: str) -> ImageId:
@@ -144,27 +144,47 @@ def require_backing(graph: ChainGraph, image: ImageId, purpose: str) -> ImageId:
 
 
 def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
-    """Give the image below `top` that `name` means: a path, or a backing file name as an overlay records it.
+    """Give the image below `top` that `name` means.
+
+    It is taken as qemu-img takes it, relative to the folder of each overlay in turn (``bdrv_find_backing_image``), and
+    beyond that as any path is, relative to the working directory.
 
     Raises:
-        UsageError: No image below `top` is called so.
+        UsageError: No image below `top` is called so, or both ways lead to one and not to the same.
     """
+    chain = graph.chain(top)
+    recorded = next((b for o, b in pairwise(chain) if _is_called(graph, o, b, name)), None)
+    given = _identity(Path(name))
+    if given not in chain[1:]:
+        given = None
+    if recorded is not None and given is not None and recorded != given:
+        raise UsageError(
+            f"{printable(name)} may mean {graph[recorded].display_path} or {graph[given].display_path}",
+            "give the whole path",
+        )
+    found = recorded or given
+    if found is None:
+        below = ", ".join(graph[i].name for i in chain[1:]) or "nothing"
+        raise UsageError(f"{printable(name)} is not below {graph[top].name} in its chain", f"below it: {below}")
+    return found
+
+
+def _is_called(graph: ChainGraph, overlay: ImageId, backing: ImageId, name: str) -> bool:
+    """Whether `name` is what `overlay` calls its backing file, as recorded or by another path to the same file."""
+    link = graph[overlay].backing
+    if link is not None and link.name == name:
+        return True
+    return not has_protocol(name) and _identity(graph[overlay].path.parent / name) == backing
+
+
+def _identity(path: Path) -> ImageId | None:
+    """Give the identity of the file at `path`, or None where there is none."""
     from backchain.image import image_id
 
-    chain = graph.chain(top)
     try:
-        named = image_id(Path(name).stat())
+        return image_id(path.stat())
     except (OSError, ValueError):
-        named = None
-    if named in chain[1:]:
-        return named
-    if named is None:
-        for overlay, backing in pairwise(chain):
-            link = graph[overlay].backing
-            if link is not None and link.name == name:
-                return backing
-    below = ", ".join(graph[i].name for i in chain[1:]) or "nothing"
-    raise UsageError(f"{printable(name)} is not below {graph[top].name} in its chain", f"below it: {below}")
+        return None
 
 
 def execute(

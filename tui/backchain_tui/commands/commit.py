@@ -12,7 +12,7 @@ from backchain_tui.commands.changing import (
     execute,
     find_base,
     find_image,
-    named_file,
+    named_files,
     require_backing,
 )
 from backchain_tui.commands.options import cache_option, format_option, leftovers_option, require_format
@@ -37,7 +37,7 @@ def commit(
     from backchain.discover import discover
     from backchain.operations import Commit
 
-    graph = discover([top, *named_file(base)], scan=request.scan)
+    graph = discover([top, *named_files(base, top)], scan=request.scan)
     image = find_image(graph, top)
     require_format(graph[image], image_format)
     backing = require_backing(graph, image, "commit into")

@@ -12,7 +12,7 @@ from backchain_tui.commands.changing import (
     execute,
     find_base,
     find_image,
-    named_file,
+    named_files,
     require_backing,
 )
 from backchain_tui.commands.options import cache_option, format_option, leftovers_option, require_format
@@ -35,7 +35,7 @@ def pull(
     from backchain.discover import discover
     from backchain.operations import Pull
 
-    graph = discover([image, *named_file(base)], scan=request.scan)
+    graph = discover([image, *named_files(base, image)], scan=request.scan)
     found = find_image(graph, image)
     require_format(graph[found], image_format)
     require_backing(graph, found, "pull from")
