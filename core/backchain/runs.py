@@ -47,6 +47,19 @@ ZERO_STATES = (
     RunState.ZERO, RunState.ZERO_ALLOCATED, RunState.PAST_END, RunState.ABSENT, RunState.HOLE, RunState.DATA_HOLE,
 )  # fmt: skip
 
+_COMPRESSED = int(RunState.COMPRESSED)
+_UNALLOCATED = int(RunState.UNALLOCATED)
+
+
+def state_set(*states: RunState) -> NDArray[np.bool_]:
+    """Make a table to look states up in: ``table[runs.state]`` says of each run whether its state is among `states`."""
+    table = np.zeros(len(RunState), bool)
+    table[list(states)] = True
+    return table
+
+
+_UNRESOLVED = state_set(RunState.UNALLOCATED, RunState.UNALLOCATED_RESERVED)
+
 
 @dataclass(slots=True)
 class Runs:
@@ -72,7 +85,10 @@ class Runs:
     @property
     def length(self) -> NDArray[np.int64]:
         """Length of each run in bytes; int64, shape (n,)."""
-        return np.diff(self.start, append=self.end)
+        length = np.empty(len(self.start), np.int64)
+        np.subtract(self.start[1:], self.start[:-1], out=length[:-1])
+        length[-1:] = self.end - self.start[-1:]
+        return length
 
     @classmethod
     def one(cls, start: int, end: int, state: RunState, *, layer: int = 0, host: int = -1) -> Runs:
@@ -109,7 +125,7 @@ class Runs:
 
     def unresolved(self) -> NDArray[np.bool_]:
         """Say which runs the backing file provides; bool, shape (n,)."""
-        return np.isin(self.state, (RunState.UNALLOCATED, RunState.UNALLOCATED_RESERVED))
+        return _UNRESOLVED[self.state]
 
 
 def coalesce(runs: Runs) -> Runs:
@@ -119,16 +135,14 @@ def coalesce(runs: Runs) -> Runs:
     """
     if len(runs) < 2:
         return runs
-    following = np.where(runs.host >= 0, runs.host + runs.length, -1)[:-1]
-    joined = (
-        (runs.state[1:] == runs.state[:-1])
-        & (runs.layer[1:] == runs.layer[:-1])
-        & (runs.host[1:] == following)
-        & (runs.state[1:] != RunState.COMPRESSED)
-    )
-    if not joined.any():
+    before, state, host = runs.start[:-1], runs.state[1:], runs.host[:-1]
+    keep = np.empty(len(runs), bool)
+    keep[0] = True
+    following = np.where(host >= 0, host + runs.start[1:] - before, -1)
+    np.not_equal(runs.host[1:], following, out=keep[1:])
+    keep[1:] |= (state != runs.state[:-1]) | (runs.layer[1:] != runs.layer[:-1]) | (state == _COMPRESSED)
+    if keep.all():
         return runs
-    keep = np.flatnonzero(np.concatenate(([True], ~joined)))
     return Runs(runs.start[keep], runs.state[keep], runs.layer[keep], runs.host[keep], runs.end)
 
 
@@ -139,9 +153,11 @@ def split_at(runs: Runs, boundaries: NDArray[np.int64]) -> Runs:
     """
     starts = _merged(runs.start, boundaries)
     index = np.searchsorted(runs.start, starts, "right") - 1
-    moved = (runs.host[index] >= 0) & (runs.state[index] != RunState.COMPRESSED)
-    host = runs.host[index] + np.where(moved, starts - runs.start[index], 0)
-    return Runs(starts, runs.state[index], runs.layer[index], host, runs.end)
+    if len(starts) == len(runs):
+        return runs
+    host, state = runs.host[index], runs.state[index]
+    host += np.where((host >= 0) & (state != _COMPRESSED), starts - runs.start[index], 0)
+    return Runs(starts, state, runs.layer[index], host, runs.end)
 
 
 def _merged(one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -165,7 +181,7 @@ def overlay(upper: Runs, lower: Runs) -> Runs:
     covered = upper.unresolved()
     if not covered.any():
         return upper
-    if len(upper) == 1 and upper.state[0] == RunState.UNALLOCATED:
+    if len(upper) == 1 and upper.state[0] == _UNALLOCATED:
         return lower
     cut = split_at(upper, lower.start[1:])
     below = split_at(lower, upper.start[1:])

@@ -59,6 +59,7 @@ class Qcow2File:
         self.l1 = self._read_l1()
         self._sparse_tables = holds_less(descriptor, self._count_tables() * header.cluster_size)
         self._unused: tuple[int, int] | None = None
+        self._buffer = np.empty(0, np.uint8)
         self._holes: bool | None = None
 
     def _count_tables(self) -> int:
@@ -141,29 +142,69 @@ class Qcow2File:
             MalformedImageError: A table or a cluster lies outside of the file.
         """
         header = self.header
-        span = header.cluster_size * header.l2_entries
-        first, last = start // span, -(-end // span)
-        offsets = (self.l1[first:last] & np.uint64(fmt.OFFSET_MASK)).astype(np.int64)
+        size, per_table = header.cluster_size, header.l2_entries
+        low, high = start // size, -(-end // size)
         parts: list[Runs] = []
         position = start
-        for index in np.flatnonzero(offsets):
-            if self._empty_table(int(offsets[index])):
-                continue
-            table_start = (first + int(index)) * span
-            if table_start > position:
-                parts.append(Runs.one(position, table_start, RunState.UNALLOCATED))
-            low = max(start, table_start) // header.cluster_size * header.cluster_size
-            high = min(-(-end // header.cluster_size) * header.cluster_size, table_start + span)
-            entries = self.l2_entries(int(offsets[index]), (low - table_start) // header.cluster_size,
-                                      (high - table_start) // header.cluster_size)  # fmt: skip
-            parts.append(decode(entries, header, low, self.file_size))
-            position = high
+        for tables in self._groups(low // per_table, -(-high // per_table)):
+            first, last = max(low, tables[0] * per_table), min(high, (tables[-1] + 1) * per_table)
+            if first * size > position:
+                parts.append(Runs.one(position, first * size, RunState.UNALLOCATED))
+            parts.append(decode(self._read_group(tables, first, last), header, first * size, self.file_size))
+            position = last * size
         if position < end:
             parts.append(Runs.one(position, end, RunState.UNALLOCATED))
         runs = parts[0] if len(parts) == 1 else coalesce(Runs.join(parts))
         if int(runs.start[0]) != start or runs.end != end:
             runs = runs.clip(start, end)
         return self._mark_holes(runs) if self._preallocated() else runs
+
+    def _groups(self, first: int, last: int) -> list[list[int]]:
+        """Give the L1 indices in [first, last) that name an L2 table which may hold anything, neighbours together."""
+        offsets = self.l1[first:last] & np.uint64(fmt.OFFSET_MASK)
+        groups: list[list[int]] = []
+        for index in (np.flatnonzero(offsets) + first).tolist():
+            if self._sparse_tables and self._empty_table(int(offsets[index - first])):
+                continue
+            if groups and groups[-1][-1] == index - 1:
+                groups[-1].append(index)
+            else:
+                groups.append([index])
+        return groups
+
+    def _read_group(self, tables: list[int], first: int, last: int) -> NDArray[np.uint64]:
+        """Read the entries of guest clusters [first, last), which lie in neighbouring L2 tables.
+
+        Tables that are neighbours in the file too are read at once, into a buffer that the next call uses again.
+
+        Returns:
+            uint64, shape (last - first,), or twice that with extended L2 entries.
+        """
+        header = self.header
+        width, per_table = header.l2_entry_size, header.l2_entries
+        need = (last - first) * width
+        if len(self._buffer) < need:
+            self._buffer = np.empty(need, np.uint8)
+        view = self._buffer.data
+        done = 0
+        reads: list[list[int]] = []
+        for index in tables:
+            offset = int(self.l1[index]) & fmt.OFFSET_MASK
+            if offset % header.cluster_size:
+                raise MalformedImageError(f"the L2 table at {offset:#x} is not aligned to a cluster")
+            begin = max(first - index * per_table, 0) * width
+            length = (min(last - index * per_table, per_table)) * width - begin
+            if reads and reads[-1][0] + reads[-1][2] == offset + begin:
+                reads[-1][2] += length
+            else:
+                reads.append([offset + begin, done, length])
+            done += length
+        for position, at, length in reads:
+            self._require_inside(position, length, "L2 table")
+            got = os.preadv(self.descriptor, [view[at : at + length]], position)
+            if got < length:  # a file may end inside of its last sector
+                view[at + got : at + length] = bytes(length - got)
+        return self._buffer[:need].view(">u8").astype(np.uint64)
 
     def l2_entries(self, offset: int, first: int, last: int) -> NDArray[np.uint64]:
         """Read entries `first` up to `last` (excluded) of the L2 table at host `offset`.

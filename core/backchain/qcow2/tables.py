@@ -28,6 +28,8 @@ _ZERO = np.uint64(fmt.OFLAG_ZERO)
 _OFFSET = np.uint64(fmt.OFFSET_MASK)
 _ENTRY = np.uint64((1 << 63) - 1)
 _HALF = np.uint64(0xFFFF_FFFF)
+_DATA_STATE = np.array([RunState.DATA], np.uint8)
+_COMPRESSED_STATE = int(RunState.COMPRESSED)
 
 
 def read_entries(raw: bytes | bytearray | memoryview) -> NDArray[np.uint64]:
@@ -52,9 +54,28 @@ def decode(entries: NDArray[np.uint64], header: Header, start: int, file_size: i
     """
     if header.extended_l2:
         return _decode_extended(entries[0::2], entries[1::2], header, start, file_size)
-    seen = int(np.bitwise_or.reduce(entries)) if len(entries) else 0
-    if not seen & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO):
-        return _decode_plain(entries, header, start, file_size)
+    end = start + len(entries) * header.cluster_size
+    used = np.flatnonzero(entries)
+    if not len(used):
+        return Runs.one(start, end, RunState.UNALLOCATED)
+    if len(used) < len(entries):
+        entries = entries[used]
+    seen = int(np.bitwise_or.reduce(entries))
+    if seen & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO):
+        segments = _decode_flagged(entries, header, file_size)
+    else:
+        offset = (entries & _OFFSET).view(np.int64)
+        _check_offsets(offset, header, file_size)
+        segments = _DATA_STATE, offset
+    state, host = segments
+    begin = start + used * header.cluster_size
+    return _runs(begin, header.cluster_size, state, host, start, end)
+
+
+def _decode_flagged(
+    entries: NDArray[np.uint64], header: Header, file_size: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:  # fmt: skip
+    """Give state and host offset of entries of which some are compressed or zero."""
     compressed = (entries & _COMPRESSED) != 0
     zero = ((entries & _ZERO) != 0) & ~compressed
     if header.version < 3 and zero.any():
@@ -68,31 +89,18 @@ def decode(entries: NDArray[np.uint64], header: Header, start: int, file_size: i
     state[compressed] = RunState.COMPRESSED
     host = np.where(offset != 0, offset, -1)
     host[compressed] = (entries[compressed] & _ENTRY).astype(np.int64)
-    return _runs(_starts(len(entries), header, start), state, host, start + len(entries) * header.cluster_size)
-
-
-def _decode_plain(entries: NDArray[np.uint64], header: Header, start: int, file_size: int) -> Runs:
-    """Decode a window in which no entry is compressed or zero: most windows of most images."""
-    offset = (entries & _OFFSET).view(np.int64)
-    end = start + len(entries) * header.cluster_size
-    if not offset.any():
-        return Runs.one(start, end, RunState.UNALLOCATED)
-    _check_offsets(offset, header, file_size)
-    following = np.where(offset != 0, offset + header.cluster_size, 0)
-    breaks = np.flatnonzero(offset[1:] != following[:-1]) + 1
-    first = np.concatenate((np.zeros(1, np.int64), breaks))
-    host = offset[first]
-    allocated = host != 0
-    state = np.where(allocated, RunState.DATA, RunState.UNALLOCATED).astype(np.uint8)
-    return Runs(
-        start + first * header.cluster_size, state, np.zeros(len(first), np.uint16), np.where(allocated, host, -1), end
-    )
+    return state, host
 
 
 def _decode_extended(
     entries: NDArray[np.uint64], bitmaps: NDArray[np.uint64], header: Header, start: int, file_size: int
 ) -> Runs:
     """Decode extended L2 entries; only clusters whose subclusters differ are expanded into 32 units."""
+    end = start + len(entries) * header.cluster_size
+    used = np.flatnonzero(entries | bitmaps)
+    if not len(used):
+        return Runs.one(start, end, RunState.UNALLOCATED)
+    entries, bitmaps = entries[used], bitmaps[used]
     compressed = (entries & _COMPRESSED) != 0
     offset = np.where(compressed, 0, (entries & _OFFSET).astype(np.int64))
     _check_offsets(offset, header, file_size)
@@ -104,8 +112,7 @@ def _decode_extended(
     whole = ((allocated == 0) | (allocated == _HALF)) & ((zero == 0) | (zero == _HALF))
     units = np.where(whole, 1, fmt.SUBCLUSTERS_PER_CLUSTER)
     cluster = np.repeat(np.arange(len(entries)), units)
-    first_unit = np.cumsum(units) - units
-    sub = np.arange(len(cluster)) - first_unit[cluster]
+    sub = np.arange(len(cluster)) - (np.cumsum(units) - units)[cluster]
     bit = sub.astype(np.uint64)
     has_data = ((allocated[cluster] >> bit) & np.uint64(1)) != 0
     has_zero = ((zero[cluster] >> bit) & np.uint64(1)) != 0
@@ -116,8 +123,54 @@ def _decode_extended(
     state[compressed[cluster]] = RunState.COMPRESSED
     host = np.where(reserved, offset[cluster] + sub * header.subcluster_size, -1)
     host[compressed[cluster]] = (entries[compressed] & _ENTRY).astype(np.int64)
-    begin = start + cluster * header.cluster_size + sub * header.subcluster_size
-    return _runs(begin, state, host, start + len(entries) * header.cluster_size)
+    begin = start + used[cluster] * header.cluster_size + sub * header.subcluster_size
+    length = np.where(whole, header.cluster_size, header.subcluster_size)[cluster]
+    return _runs(begin, length, state, host, start, end)
+
+
+def _runs(
+    begin: NDArray[np.int64], length: NDArray[np.int64] | int, state: NDArray[np.uint8], host: NDArray[np.int64],
+    start: int, end: int,
+) -> Runs:  # fmt: skip
+    """Make the runs of a window [start, end) bytes out of what is in use there; nothing is allocated in between.
+
+    Args:
+        begin: int64, shape (n,): guest offset of each piece in bytes.
+        length: Bytes of each piece: int64 of the same shape, or one number for all.
+        state: uint8, shape (n,): a `RunState` each; shape (1,) for one state that all have.
+        host: int64, shape (n,): host offset in bytes, the L2 entry of a compressed cluster, or -1; 0 in data that has
+            no host cluster after all.
+        start: Guest offset in bytes at which the window begins.
+        end: Where it ends.
+    """
+    fresh = np.empty(len(begin), bool)
+    fresh[0] = True
+    stop = begin + length
+    if len(state) == 1:  # all is data: host offsets alone tell where one run ends
+        np.not_equal(host[1:] - host[:-1], begin[1:] - begin[:-1], out=fresh[1:])
+        fresh[1:] |= begin[1:] != stop[:-1]
+        if not host.all():
+            fresh[1:] |= (host[1:] == 0) | (host[:-1] == 0)
+    else:
+        following = np.where(host[:-1] >= 0, host[:-1] + stop[:-1] - begin[:-1], -1)
+        np.not_equal(host[1:], following, out=fresh[1:])
+        fresh[1:] |= (state[1:] != state[:-1]) | (state[1:] == _COMPRESSED_STATE) | (begin[1:] != stop[:-1])
+    first = np.flatnonzero(fresh)
+    last = np.append(first[1:], len(begin)) - 1
+    count = len(first)
+    starts = np.empty(2 * count + 1, np.int64)
+    starts[0], starts[1::2], starts[2::2] = start, begin[first], stop[last]
+    states = np.zeros(2 * count + 1, np.uint8)
+    hosts = np.full(2 * count + 1, -1, np.int64)
+    hosts[1::2] = host[first]
+    states[1::2] = state if len(state) == 1 else state[first]
+    if len(state) == 1:
+        lost = hosts == 0
+        states[lost], hosts[lost] = RunState.UNALLOCATED, -1
+    there = np.append(starts[1:], end) > starts
+    states = states[there]
+    runs = Runs(starts[there], states, np.zeros(len(states), np.uint16), hosts[there], end)
+    return coalesce(runs) if (states[1:] == states[:-1]).any() else runs
 
 
 def compressed_extent(entry: int, cluster_bits: int) -> tuple[int, int]:
@@ -140,14 +193,6 @@ def compressed_extents(
     offset = raw & ((1 << shift) - 1)
     sectors = ((raw >> shift) & ((1 << (cluster_bits - 8)) - 1)) + 1
     return offset, sectors * fmt.SECTOR - (offset & (fmt.SECTOR - 1))
-
-
-def _starts(count: int, header: Header, start: int) -> NDArray[np.int64]:
-    return np.arange(start, start + count * header.cluster_size, header.cluster_size, dtype=np.int64)
-
-
-def _runs(start: NDArray[np.int64], state: NDArray[np.uint8], host: NDArray[np.int64], end: int) -> Runs:
-    return coalesce(Runs(start, state, np.zeros(len(start), np.uint16), host, end))
 
 
 def _check_offsets(offset: NDArray[np.int64], header: Header, file_size: int) -> None:
