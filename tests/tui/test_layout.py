@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from backchain.graph import ChainGraph
 from backchain.image import ImageId
-from backchain_tui.diagram.figure import Figure, Stage, concerned, figure
+from backchain_tui.diagram.figure import Figure, Stage
 from backchain_tui.diagram.layout import Placement, Zoom, arrange, fit, lay_out, place
+from backchain_tui.diagram.staging import concerned, figure
 from backchain_tui.diagram.text import longest_name
 
 from .builders import FIVE, chain, commit, five, forest, image, pull

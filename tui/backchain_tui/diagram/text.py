@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from backchain.graph import ChainGraph
 from backchain_tui.diagram.canvas import Canvas
-from backchain_tui.diagram.figure import concerned, figure
 from backchain_tui.diagram.glyphs import glyph_set
 from backchain_tui.diagram.layout import Zoom, lay_out, place
 from backchain_tui.diagram.measure import cell_width, clean
 from backchain_tui.diagram.operation import OperationScene
 from backchain_tui.diagram.scene import ForestScene, Scene, View
+from backchain_tui.diagram.staging import concerned, figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -1,0 +1,96 @@
+"""Who appears in the figure of a plan: the chain from its base to an active layer, and the siblings beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+    from backchain.plan import Plan
+
+SIBLINGS = 3
+"""Rows of siblings at most; the last then says how many more there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What stands in one column: an image, or several that were left out."""
+
+    images: tuple[ImageId, ...]
+
+    @property
+    def image(self) -> ImageId | None:
+        """The image, or None for a column of left out ones."""
+        return self.images[0] if len(self.images) == 1 else None
+
+
+class Cast:
+    """Who appears in the figure of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        graph = plan.before
+        self.top = plan.operation.subject
+        self.path = _path(graph, self.top, {r.image for r in plan.relinked})
+        place = {image: n for n, image in enumerate(self.path)}
+        first = min((place[i] for i in (plan.target, *plan.sources) if i in place), default=0)
+        self.siblings = {
+            image: tuple(o for o in graph.overlays_of(image) if o not in place)
+            for image in self.path[first : place[self.top] + 1]
+        }
+        self.relinked = {r.image: r for r in plan.relinked}
+
+    def sibling_rows(self, columns: Sequence[Column]) -> tuple[int, int]:
+        """Give how many rows of siblings stand above the upper and below the lower row."""
+        shown = [c.image for c in columns if c.image is not None]
+        rows = max((min(len(self.siblings.get(i, ())), SIBLINGS) for i in shown), default=0)
+        return rows, rows
+
+    def columns(self, thrift: int) -> tuple[Column, ...]:
+        """Give the columns.
+
+        Args:
+            thrift: 0 shows every image; 1 leaves out those that take no part, save the base and the active layer;
+                2 leaves out these too; 3 also sources between the target and the top.
+        """
+        if not thrift:
+            return tuple(Column((i,)) for i in self.path)
+        plan = self.plan
+        keep = {plan.target, self.top, *self.relinked}
+        if thrift < 3:
+            keep.update(plan.sources)
+        if thrift < 2:
+            keep.update((self.path[0], self.path[-1]))
+        if plan.operation.base is not None:
+            keep.add(plan.operation.base)
+        return _collapse(self.path, keep)
+
+
+def _path(graph: ChainGraph, top: ImageId, relinked: set[ImageId]) -> tuple[ImageId, ...]:
+    """Give the chain from its base through `top` to an active layer."""
+    path = list(reversed(graph.chain(top)))
+    seen = set(path)
+    current = top
+    while overlays := [o for o in graph.overlays_of(current) if o not in seen]:
+        current = next((o for o in overlays if o in relinked), overlays[0])
+        path.append(current)
+        seen.add(current)
+    return tuple(path)
+
+
+def _collapse(path: Sequence[ImageId], keep: set[ImageId]) -> tuple[Column, ...]:
+    columns: list[Column] = []
+    run: list[ImageId] = []
+    for image in [*path, None]:
+        if image is not None and image not in keep:
+            run.append(image)
+            continue
+        columns += [Column(tuple(run))] if run else []
+        run = []
+        if image is not None:
+            columns.append(Column((image,)))
+    return tuple(columns)
