@@ -9,6 +9,7 @@ import pytest
 from backchain.image import ImageState
 from backchain.jobs import JobState
 from backchain.operations import Commit, Pull
+from backchain_tui.choice import RangeChoice
 from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.question import Question
 from backchain_tui.widgets.job_panel import JobPanel
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 def chosen(screen: OperationScreen) -> tuple[str, str | None]:
     """Give the names of top (or image) and base."""
-    assert screen.graph is not None
+    assert isinstance(screen.choice, RangeChoice)
     base = screen.choice.base
     return screen.graph[screen.choice.top].label, screen.graph[base].label if base is not None else None
 

@@ -1,13 +1,19 @@
-"""The range of an operation on a chain: base and top of a commit, image and base of a pull. No Textual here."""
+"""What an operation is to be, as chosen so far. No Textual here.
+
+A choice always is one that makes sense; whatever does not is refused with the reason.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from backchain.operations import Commit, Pull
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
     from backchain.operations import Operation
@@ -20,15 +26,63 @@ class End(StrEnum):
     TOP = "top"
 
 
-class Choice:
-    """The range as chosen so far; it always is one that makes sense.
+class Choice(ABC):
+    """An operation that is being chosen.
 
     Attributes:
-        kind: `Commit` or `Pull`.
+        kind: The class of the operation.
+        graph: The forest.
+        top: The image that it is about; the uppermost one that it concerns.
+    """
+
+    kind: type[Operation]
+
+    def __init__(self, graph: ChainGraph, top: ImageId) -> None:
+        """Begin with an image of a forest."""
+        self.graph = graph
+        self.top = top
+
+    @abstractmethod
+    def operation(self) -> Operation:
+        """Give what is asked for."""
+
+    @abstractmethod
+    def told(self) -> str:
+        """Say what is chosen, in one line."""
+
+    @property
+    def image(self) -> ImageId | None:
+        """The image at what is being chosen, where the cursor belongs; None for none."""
+        return self.top
+
+    def move(self, image: ImageId) -> str:
+        """Put what is being chosen on an image.
+
+        Returns:
+            Why that cannot be, in one line; empty when it was done.
+        """
+        del image
+        return ""
+
+    def marks(self) -> Mapping[ImageId, str]:
+        """Give the words to put on boxes."""
+        return {}
+
+    def label(self, image: ImageId | None) -> str:
+        """Give the name of an image."""
+        return self.graph[image].label if image is not None else "none"
+
+
+class RangeChoice(Choice):
+    """The range of a commit (base and top) or of a pull (base and image).
+
+    Attributes:
         top: The uppermost image that a commit merges, or the image that a pull fills.
         base: The image below the range; None for a pull of everything.
         end: The end that is being chosen.
     """
+
+    _TOPS: ClassVar[Mapping[type[Operation], str]] = {Commit: "top", Pull: "image"}
 
     def __init__(self, graph: ChainGraph, kind: type[Commit | Pull], image: ImageId) -> None:
         """Start with a sensible range.
@@ -38,10 +92,9 @@ class Choice:
             kind: What is to be done.
             image: The image under the cursor, which has a backing file.
         """
-        self.graph = graph
+        super().__init__(graph, image)
         self.kind = kind
         self.end = End.BASE
-        self.top = image
         self.base: ImageId | None = None
         if kind is Commit:
             self._default_commit(image)
@@ -59,6 +112,18 @@ class Choice:
             return Commit(self.base, self.top)
         return Pull(self.top, self.base)
 
+    def told(self) -> str:
+        """Say what is chosen, in one line."""
+        top = self._TOPS[self.kind]
+        base = f"base {self.label(self.base)}" if self.base is not None else "no base"
+        choosing = "base" if self.end is End.BASE else top
+        return f"{self.kind.name}  ·  {top} {self.label(self.top)}, {base}  ·  choosing the {choosing}"
+
+    def marks(self) -> Mapping[ImageId, str]:
+        """Give the words to put on the boxes at both ends."""
+        words = {self.top: self._TOPS[self.kind]}
+        return words if self.base is None else {self.base: "base", **words}
+
     def switch(self) -> None:
         """Choose the other end."""
         self.end = End.TOP if self.end is End.BASE else End.BASE
@@ -69,36 +134,29 @@ class Choice:
         self.end = End.BASE
 
     def move(self, image: ImageId) -> str:
-        """Put the end that is being chosen on an image.
-
-        Returns:
-            Why that cannot be, in one line; empty when it was done.
-        """
+        """Put the end that is being chosen on an image; give the reason when that cannot be."""
         return self.set_base(image) if self.end is End.BASE else self.set_top(image)
 
     def set_base(self, image: ImageId) -> str:
         """Make `image` the base; give the reason when it cannot be."""
         if image == self.top:
-            return f"{self._label(image)} is the top of the range; the base lies below it"
+            return f"{self.label(image)} is the top of the range; the base lies below it"
         if self.graph.between(self.top, image) is None:
-            return f"{self._label(image)} does not lie below {self._label(self.top)}"
+            return f"{self.label(image)} does not lie below {self.label(self.top)}"
         self.base = image
         return ""
 
     def set_top(self, image: ImageId) -> str:
         """Make `image` the top; a base that is not below it gives way to its backing file."""
         if not self.graph[image].readable:
-            return f"{self._label(image)} cannot be read"
+            return f"{self.label(image)} cannot be read"
         backing = self.graph.backing_of(image)
         if backing is None:
-            return f"{self._label(image)} has no backing file"
+            return f"{self.label(image)} has no backing file"
         self.top = image
         if self.base is not None and self.graph.between(image, self.base) is None:
             self.base = backing
         return ""
-
-    def _label(self, image: ImageId) -> str:
-        return self.graph[image].label
 
     def _default_commit(self, image: ImageId) -> None:
         chain = self.graph.chain(image)

@@ -7,7 +7,7 @@ only its window, and refreshes only rows that changed. It owns no timer and read
     diagram = ChainDiagram(id="diagram")
     diagram.show_graph(graph, sparklines)        # the forest; sparklines may come later: set_sparklines
     diagram.show_plan(plan)                      # the operation; None goes back to the forest
-    diagram.mark_range(base, top)                # words "base" and "top" on two boxes; None, None removes them
+    diagram.mark({base: "base", top: "top"})     # words on boxes; {} removes them
     diagram.cursor = image                       # ImageId | None; scrolled into view; its ancestry is lit
     diagram.blast = True                         # lights what would break if the cursor's image changed
     diagram.zoom = Zoom.AUTO | CARD | BOX | PILL # also zoom_by(1), zoom_by(-1), cycle_zoom(); shown_zoom tells
@@ -165,12 +165,9 @@ class ChainDiagram(ScrollView, can_focus=True):
         self._picture.sparklines = {**self._picture.sparklines, **sparklines}
         self._paint()
 
-    def mark_range(
-        self, base: ImageId | None, top: ImageId | None, words: tuple[str, str] = ("base", "top")
-    ) -> None:  # fmt: skip
-        """Put a word on the boxes at the ends of the range that is being chosen."""
-        ends = zip((base, top), words, strict=True)
-        self._picture.marks = {image: word for image, word in ends if image is not None}
+    def mark(self, words: Mapping[ImageId, str]) -> None:
+        """Put words on boxes, such as those at the ends of the range that is being chosen, in place of all before."""
+        self._picture.marks = dict(words)
         self._paint()
 
     def set_job(self, progress: Mapping[ImageId, float] | None, *, busy: bool = True) -> None:

@@ -200,11 +200,13 @@ class BrowseScreen(PictureScreen):
         self._begin(Pull)
 
     def _begin(self, kind: type[Commit | Pull]) -> None:
+        from backchain_tui.choice import RangeChoice
         from backchain_tui.screens.operation import OperationScreen
 
         image = self.image()
         if self.graph is not None and image is not None:
-            self.app.push_screen(OperationScreen(self.session, self.graph, kind, image), self._back)
+            choice = RangeChoice(self.graph, kind, image)
+            self.app.push_screen(OperationScreen(self.session, self.graph, choice), self._back)
 
     def _back(self, changed: bool | None) -> None:
         if changed:

@@ -73,7 +73,7 @@ class RunningScreen(PictureScreen):
         self.job_run = Run(plan, forced, speed)
         self.query_one("#job").display = True
         if self.diagram is not None:
-            self.diagram.mark_range(None, None)
+            self.diagram.mark({})
             self.diagram.focus()
         self.panes.choose(1)
         self.update_map()
