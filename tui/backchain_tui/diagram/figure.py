@@ -77,15 +77,16 @@ class Figure:
         kind: Which way the data runs.
         zoom: Zoom of the boxes on the two rows.
         boxes: Every box.
-        wires: Links as they were and are.
+        wires: Links as they were and are, and that of an image that is made.
+        arcs: Links over boxes that stand in between: above the upper row, and below `channel`.
         relinks: Links that are new; drawn along `channel`.
-        detached: Box of an image that loses its backing file, or None.
+        notes: Words to stand in `channel` below a box (its number, text).
         stays: Dotted lines (x, first row, last row) of images that stay as they are.
         streams: The ways of the data.
+        gap: First row between the upper and the lower boxes, and the row of the arrow heads above the lower ones.
         channel: Row of the new links.
         labels: Words (x, y, text) naming the rows.
         width, height: Size of the picture.
-        complete: Whether nothing was left out and no box had to be narrower than it should.
     """
 
     plan: Plan
@@ -93,10 +94,12 @@ class Figure:
     zoom: Zoom
     boxes: tuple[Placed, ...]
     wires: tuple[Wire, ...]
+    arcs: tuple[Wire, ...]
     relinks: tuple[Wire, ...]
-    detached: int | None
+    notes: tuple[tuple[int, str], ...]
     stays: tuple[tuple[int, int, int], ...]
     streams: tuple[Stream, ...]
+    gap: tuple[int, int]
     channel: int
     labels: tuple[tuple[int, int, str], ...]
     width: int

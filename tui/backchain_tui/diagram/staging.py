@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backchain.operations import Commit
+from backchain.operations import Commit, Delete, Snapshot
 from backchain_tui.diagram.boxes import Rect
 from backchain_tui.diagram.cast import SIBLINGS, Cast
 from backchain_tui.diagram.figure import Figure, Placed, Stage, Stream, Wire
@@ -45,7 +45,7 @@ def figure(plan: Plan, zoom: Zoom, width: int, height: int, longest: int) -> Fig
     for candidate, columns, least in _candidates(cast, zoom, longest):
         widths, gap = _share(candidate, columns, room, longest, least)
         rows = cast.sibling_rows(columns)
-        tall = 2 * LIMITS[candidate].height + 3 + sum(rows) + _GAP_ROWS[candidate][0]
+        tall = 2 * (LIMITS[candidate].height + rows + cast.bridged) + 3 + _GAP_ROWS[candidate][0]
         wide = sum(widths) + gap * (len(widths) - 1)
         if wide <= room and (tall <= height or zoom is not Zoom.AUTO):
             break
@@ -86,7 +86,7 @@ class _Builder:
 
     def __init__(
         self, cast: Cast, zoom: Zoom, columns: tuple[Column, ...], widths: list[int], gap: int, width: int,
-        height: int, rows: tuple[int, int],
+        height: int, rows: int,
     ) -> None:  # fmt: skip
         self._cast, self._zoom, self._columns = cast, zoom, columns
         self._widths, self._gap = widths, gap
@@ -94,14 +94,17 @@ class _Builder:
         self._left = max(_MARGIN, (width - wide) // 2)
         self.width = self._left + wide + _MARGIN
         tall = LIMITS[zoom].height
-        fixed = 2 * tall + 3 + sum(rows)
+        bridge = int(cast.bridged)
+        fixed = 2 * (tall + rows + bridge) + 3
         least, most = _GAP_ROWS[zoom]
-        space = max(least, min(most, height - fixed))
-        self._upper = 1 + rows[0]
+        still = isinstance(cast.plan.operation, Snapshot | Delete)
+        space = max(least, min(least if still else most, height - fixed))
+        self._upper = 1 + rows + bridge
         self._heads = self._upper + tall + space - 1
         self._lower = self._heads + 1
         self.channel = self._lower + tall
-        self.height = self.channel + 1 + rows[1]
+        self.height = self.channel + 1 + rows + bridge
+        self._bridge = bridge
         self._tall = tall
         self._boxes: list[Placed] = []
         self._number: dict[tuple[Stage, ImageId], int] = {}
@@ -111,14 +114,13 @@ class _Builder:
         kind = FlowKind.COMMIT if isinstance(plan.operation, Commit) else FlowKind.STREAM
         for stage in Stage:
             for n, column in enumerate(self._columns):
-                self._add(column.images, stage, self._rect(n, stage), self._zoom)
+                if column.image is None or stage is Stage.AFTER or column.image in plan.before:
+                    self._add(column.images, stage, self._rect(n, stage), self._zoom)
             self._add_siblings(stage)
-        wires, relinks = self._wires()
-        detached = next((r.image for r in plan.relinked if r.new is None), None)
+        wires, arcs, relinks = self._wires()
         return Figure(
-            plan, kind, self._zoom, tuple(self._boxes), tuple(wires), tuple(relinks),
-            self._number.get((Stage.AFTER, detached)) if detached is not None else None,
-            tuple(self._stays()), tuple(self._streams()), self.channel,
+            plan, kind, self._zoom, tuple(self._boxes), wires, arcs, relinks, tuple(self._notes()),
+            tuple(self._stays()), tuple(self._streams()), (self._upper + self._tall, self._heads), self.channel,
             ((self._left, 0, "BEFORE"), (self._left, self.channel, "AFTER")), self.width, self.height,
         )  # fmt: skip
 
@@ -142,14 +144,18 @@ class _Builder:
                 groups = [*groups[: SIBLINGS - 1], family[SIBLINGS - 1 :]]
             x, box = self._column_x(n) + self._widths[n] + self._gap, max(self._widths)
             for row, images in enumerate(groups):
-                y = self._upper - 1 - row if stage is Stage.BEFORE else self.channel + 1 + row
+                row += 1 + self._bridge
+                y = self._upper - row if stage is Stage.BEFORE else self.channel + row
                 self._add(images, stage, Rect(x, y, box, 1), Zoom.PILL)
             if groups:
                 self.width = max(self.width, x + box + _MARGIN)
 
-    def _wires(self) -> tuple[list[Wire], list[Wire]]:
+    def _wires(self) -> tuple[tuple[Wire, ...], tuple[Wire, ...], tuple[Wire, ...]]:
+        """Give the links: plain ones, those that bridge boxes in between, and new ones."""
         plan = self._cast.plan
+        column = {i: n for n, c in enumerate(self._columns) for i in c.images}
         wires: dict[Wire, None] = {}
+        arcs: dict[Wire, None] = {}
         relinks: dict[Wire, None] = {}
         for stage, image in self._number:
             graph = plan.before if stage is Stage.BEFORE else plan.after
@@ -161,9 +167,23 @@ class _Builder:
             wire = Wire(self._number[stage, image], self._number[stage, backing])
             if wire.overlay == wire.backing:
                 continue
-            changed = stage is Stage.AFTER and image in self._cast.relinked
-            (relinks if changed else wires)[wire] = None
-        return list(wires), list(relinks)
+            if stage is Stage.AFTER and image in self._cast.relinked and image in plan.before:
+                relinks[wire] = None
+            elif column.get(image, 0) - column.get(backing, 0) > 1 and image in column:
+                arcs[wire] = None
+            else:
+                wires[wire] = None
+        return tuple(wires), tuple(arcs), tuple(relinks)
+
+    def _notes(self) -> Iterable[tuple[int, str]]:
+        """Say below a box what no line can show."""
+        plan = self._cast.plan
+        texts = {r.image: "no backing file: stands alone" for r in plan.relinked if r.new is None}
+        if isinstance(plan.operation, Snapshot):
+            texts[plan.target] = "new and empty"
+        elif isinstance(plan.operation, Delete):
+            texts = dict.fromkeys(plan.operation.images, "file removed")
+        yield from ((self._number[Stage.AFTER, i], t) for i, t in texts.items() if (Stage.AFTER, i) in self._number)
 
     def _stays(self) -> Iterable[tuple[int, int, int]]:
         """Give a dotted line for each image that stays: aside of the data when it takes part."""
@@ -172,11 +192,13 @@ class _Builder:
         first, last = self._upper + self._tall, self._heads
         for n, column in enumerate(self._columns):
             image = column.image
+            if image is not None and image not in plan.before:
+                continue
             if image in gone or set(column.images) & gone or (image in plan.sources and image != plan.emptied):
                 continue
             rect = self._rect(n, Stage.BEFORE)
             x = rect.center
-            if image == plan.target:
+            if image == plan.target and plan.copies:
                 aside = 2 if rect.width >= 12 else 1
                 x = rect.x + aside if isinstance(plan.operation, Commit) else rect.right - 1 - aside
             elif image == plan.emptied:

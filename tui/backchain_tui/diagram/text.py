@@ -41,7 +41,7 @@ def make_scene(subject: ChainGraph | Plan, zoom: Zoom, width: int, height: int, 
             return None
         layout = lay_out(place(subject), zoom, width, height, longest_name(subject, subject))
         return ForestScene(subject, layout)
-    longest = longest_name(subject.before, concerned(subject))
+    longest = max(cell_width(clean(subject.info(i).label)) for i in concerned(subject))
     drawn = figure(subject, zoom, width, height, longest)
     top = max(0, (height - drawn.height) // 2) if height < UNBOUNDED else 0
     return OperationScene(drawn, braille=glyphs.braille, top=top)
