@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backchain_tui.diagram.figure import Stage
-from backchain_tui.diagram.glyphs import EAST, NORTH, SOUTH
+from backchain_tui.diagram.glyphs import EAST, NORTH, SOUTH, WEST
 from backchain_tui.diagram.ink import Ink
 from backchain_tui.diagram.measure import shorten
 from backchain_tui.diagram.scene import FAINT, LINK_INKS, LIT, NEW, PLAIN
 
 if TYPE_CHECKING:
+    from backchain.image import ImageId
     from backchain_tui.diagram.boxes import Rect
     from backchain_tui.diagram.canvas import Canvas
     from backchain_tui.diagram.figure import Figure, Wire
@@ -28,9 +29,15 @@ class LinkPainter:
         self._figure = figure
         self._top = top
 
-    def paint(self, canvas: Canvas, glyphs: GlyphSet) -> None:
-        """Paint all links, and the words below boxes."""
-        self._plain(canvas, glyphs)
+    def paint(self, canvas: Canvas, glyphs: GlyphSet, removed: frozenset[ImageId]) -> None:
+        """Paint all links, and the words below boxes.
+
+        Args:
+            canvas: Where to.
+            glyphs: In which characters.
+            removed: Images that were removed after the job, with their links.
+        """
+        self._plain(canvas, glyphs, removed)
         self._arcs(canvas, glyphs)
         self._relinks(canvas, glyphs)
         self._notes(canvas)
@@ -46,12 +53,15 @@ class LinkPainter:
             return NEW
         return FAINT if overlay.stage is Stage.AFTER and overlay.image in plan.removable else PLAIN
 
-    def _plain(self, canvas: Canvas, glyphs: GlyphSet) -> None:
+    def _plain(self, canvas: Canvas, glyphs: GlyphSet, removed: frozenset[ImageId]) -> None:
         heads: list[tuple[int, int, int]] = []
         for wire in self._figure.wires:
+            overlay = self._figure.boxes[wire.overlay]
+            if overlay.stage is Stage.AFTER and overlay.image in removed:
+                continue
             level = self._level(wire)
             child, file = self._rects(wire)
-            trunk = child.x - 1 - (child.x - file.right) // 2
+            trunk = _trunk(child, file)
             canvas.horizontal(file.right, trunk, file.middle, level)
             canvas.vertical(trunk, min(file.middle, child.middle), max(file.middle, child.middle), level)
             canvas.horizontal(trunk, child.x - 1, child.middle, level)
@@ -92,12 +102,34 @@ class LinkPainter:
         row = self._figure.channel + self._top
         ends = [self._relink(canvas, wire, row) for wire in self._figure.relinks]
         canvas.finish_lines(glyphs, (Ink.BLANK, Ink.RELINK), 9)
-        for start, _ in ends:
+        for start, end in ends:
             canvas.put(start, row, glyphs.heads[1], Ink.RELINK)
+            for x in (c for c in self._crossing() if start < c < end):
+                canvas.put(x, row, glyphs.light[NORTH | EAST | SOUTH | WEST], Ink.RELINK)
         if ends:
             start, end = max(ends, key=lambda e: e[1] - e[0])
             text = next((t for t in _LABELS if len(t) + 4 <= end - start), "")
-            canvas.put(start + 1 + (end - start - len(text)) // 2, row, text, Ink.RELINK_LABEL)
+            canvas.put(self._free_place(start + 2, end - len(text), len(text)), row, text, Ink.RELINK_LABEL)
+
+    def _crossing(self) -> list[int]:
+        """Give the columns in which other links cross the channel."""
+        figure = self._figure
+        found = [figure.boxes[w.overlay].rect.center for w in figure.arcs if self._below(w)]
+        for wire in figure.wires:
+            child, file = (figure.boxes[n].rect for n in (wire.overlay, wire.backing))
+            if file.y < figure.channel < child.y:
+                found.append(_trunk(child, file))
+        return found
+
+    def _below(self, wire: Wire) -> bool:
+        return self._figure.boxes[wire.overlay].stage is Stage.AFTER
+
+    def _free_place(self, first: int, last: int, size: int) -> int:
+        """Find the column, as near as can be to the middle, at which words in the channel cover no other link."""
+        middle = (first + last) // 2
+        places = sorted(range(first, last + 1), key=lambda x: abs(x - middle))
+        crossing = self._crossing()
+        return next((x for x in places if not any(x <= c < x + size for c in crossing)), middle)
 
     def _relink(self, canvas: Canvas, wire: Wire, row: int) -> tuple[int, int]:
         """Draw a new link along its channel; give the channel's columns."""
@@ -125,3 +157,8 @@ class LinkPainter:
             x = figure.boxes[number].rect.center - len(text) // 2
             x = max(8, min(x, figure.width - len(text) - 2))
             canvas.put(x, figure.channel + self._top, text, Ink.RELINK_LABEL)
+
+
+def _trunk(child: Rect, file: Rect) -> int:
+    """Give the column in which a link goes up or down."""
+    return child.x - 1 - (child.x - file.right) // 2

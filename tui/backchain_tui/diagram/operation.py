@@ -72,7 +72,7 @@ class OperationScene:
                 canvas.put(x, row + self._top, glyphs.stay, Ink.STAY)
             canvas.put(x, last + self._top, glyphs.heads[2], Ink.STAY)
         self._streams.paint(canvas, glyphs, view)
-        self._links.paint(canvas, glyphs)
+        self._links.paint(canvas, glyphs, view.removed)
         painter = BoxPainter(canvas, glyphs)
         for box in figure.boxes:
             rect = self._moved(box.rect)
