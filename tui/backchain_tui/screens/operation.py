@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
-from backchain.operations import Commit
-from backchain.plan import Severity
-from backchain_tui import plan_words
+from backchain.image import ImageId
+from backchain.operations import Delete
+from backchain_tui import describe, plan_words
 from backchain_tui.actions import Where, bindings
-from backchain_tui.choice import End, RangeChoice
+from backchain_tui.choice import End, RangeChoice, RebaseChoice, SnapshotChoice
 from backchain_tui.describe import Row
-from backchain_tui.screens.preview import PreviewScreen
-from backchain_tui.screens.question import Answer, Question
+from backchain_tui.screens.aftermath import AftermathScreen
+from backchain_tui.screens.naming import NamingScreen
+from backchain_tui.screens.picker import Item, Picker
 from backchain_tui.widgets.bars import KeyBar, TitleBar
 from backchain_tui.widgets.cluster_map import ClusterMap
 from backchain_tui.widgets.job_panel import JobPanel
@@ -22,18 +23,21 @@ from backchain_tui.widgets.panes import Panes
 from backchain_tui.widgets.rows import RowsPanel
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from textual.app import ComposeResult
 
     from backchain.plan import Plan
     from backchain_tui.diagram.widget import ChainDiagram
 
 
-class OperationScreen(PreviewScreen):
+class OperationScreen(AftermathScreen):
     """Preview, run, end; gives True when something was run, so that the forest is read anew."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(Where.BROWSE),
         Binding("enter", "run", "Run", show=False, priority=True),
+        Binding("enter", "next_step", "Next step", show=False, priority=True),
         Binding("enter", "explain", "Why not", show=False, priority=True),
         Binding("enter", "finish", "Back", show=False, priority=True),
     ]
@@ -104,10 +108,50 @@ class OperationScreen(PreviewScreen):
         self._say(problem)
 
     def action_no_base(self) -> None:
-        """Pull everything, or down to the base again."""
-        if isinstance(self.choice, RangeChoice):
+        """Have no backing file at all, or one again."""
+        if isinstance(self.choice, RangeChoice | RebaseChoice):
             self.choice.toggle_base()
             self._follow()
+            self.replan()
+
+    def action_move_base(self) -> None:
+        """Give the arrows to the diagram, which moves the new base."""
+        self.action_focus_diagram()
+
+    def action_unsafe(self) -> None:
+        """Change the link alone, or copy first what differs."""
+        if isinstance(self.choice, RebaseChoice):
+            self.choice.toggle_unsafe()
+            self.replan()
+
+    def action_other_base(self) -> None:
+        """Choose the new backing file from a list."""
+        if not isinstance(self.choice, RebaseChoice):
+            return
+        choice, images = self.choice, self.choice.candidates()
+        if not images:
+            self.notify("No other image can be the backing file.", severity="warning", markup=False)
+            return
+        items = [Item(i, self.graph[i].label, describe.base_text(self.graph, choice.top, i)) for i in images]
+        title = f"A new backing file for {self.graph[choice.top].label}"
+        picker = Picker(title, items, hint="type to narrow the list down", current=choice.backing or "")
+        self.app.push_screen(picker, self._take_base)
+
+    def _take_base(self, key: str | None) -> None:
+        if key:
+            self._say(self.choice.move(ImageId(key)))
+            self._follow()
+
+    def action_other_name(self) -> None:
+        """Call the new overlay otherwise."""
+        if isinstance(self.choice, SnapshotChoice):
+            info, path = self.graph[self.choice.top], self.choice.overlay
+            typed = path.name if path.parent == info.path.parent else str(path)
+            self.app.push_screen(NamingScreen(info, typed), self._take_name)
+
+    def _take_name(self, path: Path | None) -> None:
+        if path is not None and isinstance(self.choice, SnapshotChoice):
+            self.choice.overlay = path
             self.replan()
 
     def _say(self, problem: str) -> None:
@@ -125,35 +169,16 @@ class OperationScreen(PreviewScreen):
     # --- running --------------------------------------------------------------------------------------------------
 
     def action_run(self) -> None:
-        """Run the plan, after the questions that its hazards ask."""
+        """Run the plan, after the questions that its hazards ask; a removal asks even in a lab."""
         if self.plan is not None:
-            self._ask(self.plan, frozenset())
+            plan = self.plan
+            at_once = self.session.lab and not isinstance(plan.operation, Delete)
+            self.ask(plan, lambda forced: self.start(plan, forced), at_once=at_once)
 
     def action_explain(self) -> None:
         """Say why the plan cannot be run."""
-        hazards = [h for h in self.plan.hazards if h.severity is Severity.BLOCK] if self.plan is not None else []
-        rows = [plan_words.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in hazards]
-        self.app.push_screen(Question("This cannot run", rows, [Answer("ok", "Back")]))
-
-    def _ask(self, plan: Plan, forced: frozenset[str]) -> None:
-        """Have every hazard confirmed by its code, one after the other, then run."""
-        hazard = next((h for h in plan.stopping(forced)), None)
-        if hazard is not None:
-            rows = [plan_words.hazard_row(hazard, ascii_only=self.backchain.ascii_only)]
-            question = Question(
-                "Confirm", rows, [Answer("run", "Go on", "warning"), Answer("stay", "Cancel")], code=hazard.code
-            )
-            self.app.push_screen(
-                question, lambda answer: self._ask(plan, forced | {hazard.code}) if answer == "run" else None
-            )
-        elif self.session.lab or forced:
-            self.start(plan, forced)
-        else:
-            rows = [Row("", " ".join(plan_words.plan_sentences(plan)))]
-            question = Question(
-                f"Run this {plan.operation.name}?", rows, [Answer("stay", "Cancel"), Answer("run", "Run", "primary")]
-            )
-            self.app.push_screen(question, lambda answer: self.start(plan, forced) if answer == "run" else None)
+        if self.plan is not None:
+            self.explain(self.plan)
 
     def start(self, plan: Plan, forced: frozenset[str]) -> None:
         """Run a plan; the panel then tells of it as of something that happens."""
@@ -173,10 +198,5 @@ class OperationScreen(PreviewScreen):
 
     def help_rows(self) -> list[Row]:
         """Say what is going on."""
-        if self.choice.kind is Commit:
-            text = ("A commit merges layers down: what lies above the base, up to the top, is copied into the base. "
-                    "Those layers are invalid afterwards; what is above them is backed by the base.")  # fmt: skip
-        else:
-            text = ("A pull copies up: what lies between the base and the image is copied into the image, which is "
-                    "then backed by the base. Nothing becomes invalid.")  # fmt: skip
-        return [Row("", text), Row("", " ".join(plan_words.plan_sentences(self.plan)) if self.plan else "")]
+        rows = [Row("", plan_words.meaning(self.choice.operation()))]
+        return [*rows, Row("", " ".join(plan_words.plan_sentences(self.plan)))] if self.plan is not None else rows
