@@ -5,7 +5,7 @@
 #   make test-slow     the tests, the slow ones too
 #   make lint          format, style, types, import contracts
 #   make screenshots   write screenshots/*.svg from the real program
-#   make bench         time map, plan and commit against qemu-img
+#   make bench         time maps, plans, operations and the screen beside QEMU's tools (ARGS="--list" says what)
 
 SHELL := bash
 .DEFAULT_GOAL := help
@@ -52,7 +52,7 @@ screenshots: .venv/.tools
 
 bench: .venv/.tools
 	.ci/qemu-tools
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(ARGS)
 
 clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache dist snapshot_report.html

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from backchain.errors import ImageError, MalformedImageError, MissingImageError, UnsupportedImageError
 from backchain.filename import printable
-from backchain.image import ImageInfo, read_image_info
+from backchain.image import ImageInfo, read_image_info, require_readable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,4 @@ def _readable(path: Path, image_format: str | None) -> ImageInfo:
         info = read_image_info(path, image_format=image_format)
     except ValueError as error:  # a name with a NUL, or with half a surrogate pair
         raise MissingImageError(f"{printable(str(path))}: no file can have such a name") from error
-    if not info.readable:
-        kind = MalformedImageError if info.format == "qcow2" else UnsupportedImageError
-        raise kind(f"{info.display_path}: {info.problem}")
-    return info
+    return require_readable(info)

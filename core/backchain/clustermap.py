@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from backchain.errors import ImageError, MissingImageError, UnsupportedImageError
-from backchain.image import require_header
+from backchain.errors import MissingImageError, UnsupportedImageError
+from backchain.image import naming, require_header, require_readable
 from backchain.qcow2 import format as fmt
-from backchain.qcow2.image import Qcow2File
-from backchain.raw import raw_runs
+from backchain.qcow2.image import NOWHERE, Qcow2File
+from backchain.raw import data_extents, raw_runs
 from backchain.runs import Runs, RunState, overlay
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Layer(Protocol):
         """Give the image's own runs over [start, end) bytes, `end` at most the virtual size."""
         ...
 
+    def next_used(self, start: int) -> int:
+        """Give the guest offset, `start` or above, from which on the image may hold anything, or `NOWHERE`."""
+        ...
+
 
 class RawLayer:
     """A raw image opened for reading."""
@@ -63,6 +67,10 @@ class RawLayer:
         """Give the data and the holes over [start, end) bytes."""
         return raw_runs(self.descriptor, start, end, self._file_size)
 
+    def next_used(self, start: int) -> int:
+        """Give the offset of the data that follows `start`, or `NOWHERE`."""
+        return next((data for data, _ in data_extents(self.descriptor, start, self._file_size)), NOWHERE)
+
 
 class Qcow2Layer:
     """A qcow2 image opened for reading."""
@@ -78,10 +86,12 @@ class Qcow2Layer:
 
     def runs(self, start: int, end: int) -> Runs:
         """Give the image's own runs over [start, end) bytes."""
-        try:
+        with naming(self.info):
             return self.file.runs(start, end)
-        except ImageError as error:
-            raise type(error)(f"{self.info.display_path}: {error.message}", error.hint) from error
+
+    def next_used(self, start: int) -> int:
+        """Give the guest offset from which on an L2 table may hold anything, or `NOWHERE`."""
+        return self.file.next_used(start)
 
 
 @contextmanager
@@ -120,15 +130,12 @@ def make_layer(info: ImageInfo, descriptor: int) -> Layer:
     Raises:
         MalformedImageError: The L1 table lies outside of the file.
     """
-    try:
+    with naming(info):
         return Qcow2Layer(info, descriptor) if info.format == "qcow2" else RawLayer(info, descriptor)
-    except ImageError as error:
-        raise type(error)(f"{info.display_path}: {error.message}", error.hint) from error
 
 
 def _check_supported(info: ImageInfo, *, keyless: bool) -> None:
-    if not info.readable:
-        raise UnsupportedImageError(f"{info.display_path}: {info.problem or 'the image cannot be read'}")
+    require_readable(info)
     if info.header is None:
         return
     if info.header.incompatible_features & fmt.INCOMPAT_DATA_FILE:
@@ -137,29 +144,36 @@ def _check_supported(info: ImageInfo, *, keyless: bool) -> None:
         raise UnsupportedImageError(f"{info.display_path}: encrypted images are not supported")
 
 
-def chain_map(images: Sequence[ImageInfo]) -> Iterator[Runs]:
+def chain_map(images: Sequence[ImageInfo], start: int = 0, end: int | None = None) -> Iterator[Runs]:
     """Map the guest's disk of a chain, or of one image alone.
 
     Args:
         images: The chain, top first. The last is taken as if nothing backed it when nothing does; when its header
             names a backing file that is not given, what it leaves unallocated stays `RunState.UNALLOCATED`.
+        start: Guest offset in bytes at which to begin.
+        end: Guest offset in bytes at which to end; None, or what lies past the end, means the virtual size.
 
     Yields:
-        Windows of runs in ascending order, without gaps, over the virtual size of the first image.
+        Windows of runs in ascending order, without gaps, over [start, end) of the first image.
 
     Raises:
         ImageError: An image cannot be opened or is damaged.
     """
     with open_layers(images) as layers:
-        yield from map_layers(layers)
+        size = layers[0].size
+        yield from map_layers(layers, start, size if end is None else min(end, size))
 
 
 def map_layers(layers: Sequence[Layer], start: int = 0, end: int | None = None) -> Iterator[Runs]:
-    """Map the guest range [start, end) bytes of open layers, top first; see `chain_map`."""
+    """Map the guest range [start, end) bytes of open layers, top first; see `chain_map`.
+
+    Where no layer holds anything one window goes on to where one does: the size of a disk costs no time.
+    """
     end = layers[0].size if end is None else end
     window = min(layer.window_bytes for layer in layers)
     while start < end:
-        stop = min(end, (start // window + 1) * window)
+        used = min(layer.next_used(start) for layer in layers)
+        stop = min(end, max(start // window + 1, used // window) * window)
         yield map_window(layers, start, stop)
         start = stop
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
+from backchain.filename import printable
 from backchain.operations import Commit, Rebase
 
 if TYPE_CHECKING:
@@ -40,15 +41,15 @@ def snapshot_commands(graph: ChainGraph, operation: Snapshot, relink: Relink) ->
     virsh = ["virsh", "snapshot-create-as", "DOMAIN", "NAME", "--disk-only", "--atomic", "--diskspec"]
     arguments = {"node-name": f"NODE-OF-{image.name}", "snapshot-file": str(overlay), "format": "qcow2"}
     return (
-        ("qemu-img", shlex.join(create)),
-        ("virsh", shlex.join([*virsh, f"DISK,snapshot=external,file={overlay}"])),
+        ("qemu-img", _shell(create)),
+        ("virsh", _shell([*virsh, f"DISK,snapshot=external,file={overlay}"])),
         ("qmp", json.dumps({"execute": "blockdev-snapshot-sync", "arguments": arguments})),
     )
 
 
 def delete_commands(graph: ChainGraph, images: Iterable[ImageId]) -> Commands:
     """Give the command that removes the same files."""
-    return (("sh", shlex.join(["rm", "--", *(str(graph[i].path) for i in images)])),)
+    return (("sh", _shell(["rm", "--", *(str(graph[i].path) for i in images)])),)
 
 
 def _commit(graph: ChainGraph, operation: Commit, relinks: tuple[Relink, ...]) -> Commands:
@@ -60,11 +61,11 @@ def _commit(graph: ChainGraph, operation: Commit, relinks: tuple[Relink, ...]) -
         words.append("-d")
     if not direct:
         words += ["-b", str(base)]
-    commands = [("qemu-img", shlex.join([*words, str(top)]))]
+    commands = [("qemu-img", _shell([*words, str(top)]))]
     commands += [("qemu-img", _rebase_u(graph, r)) for r in relinks]
     virsh = ["virsh", "blockcommit", "DOMAIN", "DISK", "--base", str(base), "--top", str(top)]
     virsh += ["--wait", "--verbose"] if overlays else ["--active", "--pivot", "--verbose"]
-    commands.append(("virsh", shlex.join(virsh)))
+    commands.append(("virsh", _shell(virsh)))
     arguments = {"job-id": "job0", "device": "NODE-OF-ACTIVE", "top": str(top), "base": str(base)}
     if overlays and relinks:
         arguments["backing-file"] = relinks[0].name or ""
@@ -84,8 +85,8 @@ def _pull(graph: ChainGraph, operation: Pull, relinks: tuple[Relink, ...]) -> Co
         virsh += ["--base", str(graph[operation.base].path)]
         arguments |= {"base": str(graph[operation.base].path), "backing-file": relink.name or ""}
     return (
-        ("qemu-img", shlex.join([*rebase, path])),
-        ("virsh", shlex.join([*virsh, "--wait", "--verbose"])),
+        ("qemu-img", _shell([*rebase, path])),
+        ("virsh", _shell([*virsh, "--wait", "--verbose"])),
         ("qmp", json.dumps({"execute": "block-stream", "arguments": arguments})),
     )
 
@@ -94,9 +95,21 @@ def _rebase(graph: ChainGraph, operation: Rebase, relink: Relink) -> Commands:
     words = ["qemu-img", "rebase", *(["-u"] if operation.unsafe else []), "-f", "qcow2", "-b", relink.name or ""]
     if relink.new is not None:
         words += ["-F", relink.format or "raw"]
-    return (("qemu-img", shlex.join([*words, str(graph[operation.image].path)])),)
+    return (("qemu-img", _shell([*words, str(graph[operation.image].path)])),)
 
 
 def _rebase_u(graph: ChainGraph, relink: Relink) -> str:
     words = ["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", relink.name or "", "-F", relink.format or "raw"]
-    return shlex.join([*words, str(graph[relink.image].path)])
+    return _shell([*words, str(graph[relink.image].path)])
+
+
+def _shell(words: Iterable[str]) -> str:
+    """Join words for a shell, on one line: a name that cannot be shown as it is becomes $'...' (bash, ksh, zsh)."""
+    return " ".join(shlex.quote(w) if w.isprintable() else f"$'{''.join(map(_ansi_c, w))}'" for w in words)
+
+
+def _ansi_c(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    # A byte that is not UTF-8 is \xNN; there, a character of Latin-1 would be a byte too, so that it is written out.
+    return f"\\u{ord(character):04x}" if "\x80" <= character <= "\xff" else printable(character)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.clustermap import Qcow2Layer, map_window
-from backchain.errors import ImageError, UnsupportedImageError
+from backchain.errors import UnsupportedImageError
 from backchain.hostfile import COPY_CHUNK
+from backchain.image import naming
 from backchain.runs import ZERO_STATES, Runs, RunState, split_at
 
 if TYPE_CHECKING:
@@ -75,10 +76,8 @@ class GuestReader:
         if not isinstance(source, Qcow2Layer):
             raise UnsupportedImageError(f"{source.info.display_path}: a raw image cannot hold compressed data")
         if self._unpacked is None or self._unpacked[:2] != (layer, entry):
-            try:
+            with naming(source.info):
                 self._unpacked = (layer, entry, source.file.read_compressed(entry))
-            except ImageError as error:
-                raise type(error)(f"{source.info.display_path}: {error.message}", error.hint) from error
         return self._unpacked[2], guest % source.file.header.cluster_size
 
 

@@ -27,6 +27,7 @@ from backchain.image import (
     read_image_info,
 )
 from backchain.journal import Stage, kept_journals, read_journal
+from backchain.pending import links_are_changed
 from backchain.scan import DEFAULT_BUDGET, FolderScan
 
 if TYPE_CHECKING:
@@ -142,6 +143,8 @@ class _Discovery:
         """
         recorded: dict[ImageId, set[str | None]] = {}
         for overlay, backing in self._links.items():
+            if overlay == backing:  # says nothing of how others see it
+                continue
             link = self._images[overlay].backing
             recorded.setdefault(backing, set()).add(link.format if link is not None else None)
         return [(o, b) for o, b in self._links.items() if recorded.get(o) != {"raw"}]
@@ -176,8 +179,16 @@ class _Discovery:
 
 
 def _invalidated(graph: ChainGraph, journals: Iterable[Record]) -> Iterator[ImageInfo]:
-    """Mark the images that a commit has invalidated, as its journal remembers, and that are still as they were then."""
-    left = {f for r in journals if r.stage is Stage.LEFT for _, f in r.intent.invalidated}
+    """Mark the images that a commit has invalidated, as its journal remembers, and that are still as they were then.
+
+    They are so as soon as the last link is changed, whether or not the commit came to its end.
+    """
+    left = {
+        f
+        for r in journals
+        if r.stage is Stage.LEFT or (r.intent.operation == "commit" and links_are_changed(r, graph))
+        for _, f in r.intent.invalidated
+    }
     for image in graph:
         info = graph[image]
         if info.state is ImageState.OK and info.fingerprint in left:

@@ -54,10 +54,15 @@ class StalePlanError(BlockedError):
 
 
 class ImageError(BackchainError):
-    """An image cannot be read (exit status 4)."""
+    """An image cannot be read (exit status 4).
+
+    Attributes:
+        image: The path that the message begins with, once it is known which image it is about; until then empty.
+    """
 
     title = "Image cannot be read"
     exit_code = 4
+    image: str = ""
 
 
 class MissingImageError(ImageError):

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 MAX_BACKING_NAME = 1023
 """Longest backing file name in bytes (qcow2 specification, header field backing_file_size)."""
 
+UNKNOWN_OPTIONS = "json with unknown options"
+"""Stands for the format of a backing file behind a ``json:`` name with options that may change what is read (an offset
+into a raw file, a backing file in place of the recorded one): its file is known, what QEMU reads of it is not."""
+
+_HARMLESS_OPTIONS = frozenset({
+    "driver", "file", "filename", "node-name", "read-only", "auto-read-only", "force-share", "cache", "discard",
+    "detect-zeroes", "aio", "aio-max-batch", "locking", "pr-manager", "drop-cache", "lazy-refcounts", "overlap-check",
+    "cache-size", "l2-cache-size", "l2-cache-entry-size", "refcount-cache-size", "cache-clean-interval",
+    "pass-discard-request", "pass-discard-snapshot", "pass-discard-other",
+})  # fmt: skip
+"""Options of a ``json:`` name that do not change what is read (QEMU's QAPI schema, BlockdevOptions)."""
+
 _PROTOCOL = re.compile(r"^[^/]*?:")
 
 
@@ -29,7 +41,7 @@ class BackingLink:
 
     Attributes:
         name: The name as recorded, untrusted text.
-        format: The recorded format (qcow2, raw, ...) or None when the header records none.
+        format: The recorded format (qcow2, raw, ...) or None when none is recorded.
         path: Where the name leads on this machine, or None for a protocol backchain does not open.
     """
 
@@ -56,7 +68,9 @@ def resolve_backing(overlay: Path, name: str, backing_format: str | None) -> Bac
     """
     if name.startswith("json:"):
         path, inner_format = _resolve_json(name)
-        return BackingLink(name, inner_format or backing_format, path)
+        # What the header records beside the name goes before what the name itself says.
+        recorded = inner_format if inner_format == UNKNOWN_OPTIONS else backing_format or inner_format
+        return BackingLink(name, recorded, path)
     if name.startswith("file:"):
         return BackingLink(name, backing_format, _absolute(Path(name.removeprefix("file:"))))
     if has_protocol(name):
@@ -91,6 +105,21 @@ def is_within(path: Path, folders: Iterable[Path]) -> bool:
     return any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 
+def recorded_bytes(name: str | None) -> bytes | None:
+    """Give a backing file name as it stands in a header, also one that no file can have; None stays None."""
+    if name is None:
+        return None
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogatepass")
+
+
+def recorded_length(name: str) -> int:
+    """Give the bytes that a backing file name takes in a header; a name that no file can have is measured too."""
+    return len(recorded_bytes(name) or b"")
+
+
 def printable(text: str) -> str:
     """Escape control characters, so that text out of a file can reach a terminal (a newline becomes x0a)."""
     return "".join(c if c.isprintable() else _escape(c) for c in text)
@@ -111,6 +140,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _resolve_json(name: str) -> tuple[Path | None, str | None]:
+    """Give the file and the format that a ``json:`` name means; the format is `UNKNOWN_OPTIONS` where it says more."""
     try:
         options: Any = json.loads(name.removeprefix("json:"))
     except (ValueError, RecursionError):
@@ -118,9 +148,23 @@ def _resolve_json(name: str) -> tuple[Path | None, str | None]:
     if not isinstance(options, dict):
         return None, None
     driver = options.get("driver")
-    file = options.get("file", options if driver == "file" else None)
-    filename = file.get("filename") if isinstance(file, dict) else options.get("file.filename")
-    if isinstance(file, dict) and file.get("driver", "file") != "file":
-        filename = None
+    plain = isinstance(driver, str) or driver is None
+    levels = [options]
+    while below := _file_options(levels[-1]):
+        levels.append(below)
+    plain &= len(levels) == 2 and levels[-1].get("driver", "file") == "file"
+    plain &= all(_is_harmless(key) for level in levels for key in level)
+    filename = levels[-1].get("filename")
     path = _absolute(Path(filename)) if isinstance(filename, str) else None
-    return path, driver if isinstance(driver, str) and driver != "file" else None
+    return path, driver if plain else UNKNOWN_OPTIONS
+
+
+def _file_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Give the options of the driver below, whether they are nested or written as ``file.filename``."""
+    nested = options.get("file")
+    flat = {k.removeprefix("file."): v for k, v in options.items() if k.startswith("file.")}
+    return (nested if isinstance(nested, dict) else {}) | flat
+
+
+def _is_harmless(key: str) -> bool:
+    return key.partition(".")[0] in _HARMLESS_OPTIONS

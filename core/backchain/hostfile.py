@@ -13,7 +13,8 @@ from typing import Final
 COPY_CHUNK: Final = 1024 * 1024
 """Bytes that are copied at once; larger buffers were measured to be slower."""
 
-_FALLOC_PUNCH_HOLE_KEEP_SIZE: Final = 0x02 | 0x01
+PUNCH_HOLE: Final = 0x02 | 0x01
+"""FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE."""
 _NO_KERNEL_COPY: Final = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY}
 
 
@@ -65,8 +66,15 @@ def copy_range(source: int, target: int, source_offset: int, target_offset: int,
 
 def punch_hole(descriptor: int, offset: int, length: int) -> None:
     """Give a range of a file back to the file system; nothing happens where the file system cannot."""
+    fallocate(descriptor, PUNCH_HOLE, offset, length)
+
+
+def fallocate(descriptor: int, mode: int, offset: int, length: int) -> bool:
+    """Allocate or free a range of a file, in one of the modes of Linux that the os module does not offer.
+
+    Returns:
+        Whether the file system did what was asked.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
-    libc.fallocate(
-        ctypes.c_int(descriptor), ctypes.c_int(_FALLOC_PUNCH_HOLE_KEEP_SIZE), ctypes.c_int64(offset),
-        ctypes.c_int64(length),
-    )  # fmt: skip
+    arguments = (ctypes.c_int(descriptor), ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
+    return int(libc.fallocate(*arguments)) == 0

@@ -8,15 +8,22 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
 
-from backchain.errors import ImageError, MalformedImageError, MissingImageError
+from backchain.errors import ImageError, MalformedImageError, MissingImageError, UnsupportedImageError
 from backchain.filename import BackingLink, printable, resolve_backing
 from backchain.qcow2 import format as fmt
-from backchain.qcow2.header import HEADER_READ_BYTES, Header, parse_header
+from backchain.qcow2.header import Header, header_cluster_size, parse_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_FILE_BYTES = (1 << 63) - (1 << 30)
+"""Longest file that QEMU opens (``BDRV_MAX_LENGTH``); offsets into longer ones do not fit into 63 bits."""
 
 ImageId = NewType("ImageId", str)
 """Identity of an image in a graph: device and inode of the file, or the resolved path of a missing one."""
@@ -176,10 +183,13 @@ def read_image_info(path: Path, *, image_format: str | None = None) -> ImageInfo
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
             raise MissingImageError(f"{printable(str(path))} is neither a file nor a block device")
         size = os.lseek(descriptor, 0, os.SEEK_END)
+        if size > MAX_FILE_BYTES:
+            return replace(_raw_info(path, status, size, image_format), format="unknown", virtual_size=None,
+                           state=ImageState.UNREADABLE, problem=f"a file of {size} bytes is too long")  # fmt: skip
         start = os.pread(descriptor, fmt.HEADER_V2_LENGTH, 0)
         is_qcow2 = start[:4] == fmt.MAGIC.to_bytes(4, "big")
         if image_format == "qcow2" or (image_format is None and is_qcow2):
-            return _qcow2_info(path, status, size, os.pread(descriptor, HEADER_READ_BYTES, 0))
+            return _qcow2_info(path, status, size, os.pread(descriptor, header_cluster_size(start), 0))
         return _raw_info(path, status, size, image_format)
     except OSError as error:
         raise MissingImageError(f"{printable(str(path))}: {os.strerror(error.errno or errno.EIO)}") from error
@@ -197,7 +207,7 @@ def _raw_info(path: Path, status: os.stat_result, size: int, image_format: str |
     return ImageInfo(
         image_id(status),
         path,
-        "raw" if known else image_format or "unknown",
+        "raw" if known else printable(image_format or "unknown"),
         virtual_size=-(-size // fmt.SECTOR) * fmt.SECTOR,
         disk_size=status.st_blocks * 512,
         file_size=size,
@@ -228,6 +238,38 @@ def _qcow2_info(path: Path, status: os.stat_result, size: int, data: bytes) -> I
         base, virtual_size=header.size, cluster_size=header.cluster_size, backing=backing, header=header,
         state=state, problem=problem,
     )  # fmt: skip
+
+
+@contextmanager
+def naming(info: ImageInfo) -> Iterator[None]:
+    """Put the image's name in front of what an `ImageError` of the block says, if no block inside has done so."""
+    try:
+        yield
+    except ImageError as error:
+        if error.image:
+            raise
+        raise _named(error, info.display_path) from error
+
+
+def _named(error: ImageError, name: str) -> ImageError:
+    """Make the error that `naming` raises; were it a local name there, it would keep all that its traceback holds."""
+    named = type(error)(f"{name}: {error.message}", error.hint)
+    named.image = name
+    return named
+
+
+def require_readable(info: ImageInfo) -> ImageInfo:
+    """Give `info` back if the image's tables may be read.
+
+    Raises:
+        MalformedImageError: The header is damaged.
+        UnsupportedImageError: The format is none that backchain reads, or there is no file to read.
+    """
+    if not info.readable:
+        with naming(info):
+            kind = MalformedImageError if info.format == "qcow2" else UnsupportedImageError
+            raise kind(info.problem or "the image cannot be read")
+    return info
 
 
 def require_header(info: ImageInfo) -> Header:

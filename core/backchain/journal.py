@@ -69,7 +69,7 @@ class Intent:
         target: The image that receives data.
         written: Files that will be written, made or removed.
         links: Links that will be changed.
-        invalidated: Images that will not read as they did, as they are now.
+        invalidated: Images that will not read as they did, or will be removed, as they are now.
     """
 
     operation: str

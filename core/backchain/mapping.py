@@ -52,17 +52,22 @@ class Extent:
     path: Path | None
 
 
-def qemu_map(images: Sequence[ImageInfo]) -> Iterator[Extent]:
+def qemu_map(images: Sequence[ImageInfo], start: int = 0, length: int | None = None) -> Iterator[Extent]:
     """Map a chain (top first) as ``qemu-img map`` does.
 
+    Args:
+        images: The chain.
+        start: Guest offset in bytes at which to begin (``--start-offset``).
+        length: Bytes to map at most (``--max-length``); None means up to the end of the disk.
+
     Yields:
-        Extents in ascending order over the whole virtual size.
+        Extents in ascending order over what of the range lies on the disk.
 
     Raises:
         ImageError: An image cannot be opened or is damaged.
     """
     pending: Extent | None = None
-    for window in chain_map(images):
+    for window in chain_map(images, start, None if length is None else start + length):
         for extent in _extents(window, images):
             if pending is not None and _mergeable(pending, extent):
                 pending = replace(pending, length=pending.length + extent.length)
@@ -70,8 +75,9 @@ def qemu_map(images: Sequence[ImageInfo]) -> Iterator[Extent]:
             if pending is not None:
                 yield pending
             pending = extent
-    # An image of no bytes still has one extent, of no length, in qemu-img's answer.
-    yield pending or Extent(0, 0, 0, present=False, zero=False, data=False, compressed=False, offset=None, path=None)
+    # A range of no bytes still has one extent, of no length, in qemu-img's answer.
+    nothing = Extent(start, 0, 0, present=False, zero=False, data=False, compressed=False, offset=None, path=None)
+    yield pending or nothing
 
 
 def _extents(runs: Runs, images: Sequence[ImageInfo]) -> Iterator[Extent]:

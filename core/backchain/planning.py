@@ -18,7 +18,7 @@ from backchain.filename import backing_name_for, has_protocol
 from backchain.fileplans import plan_delete, plan_snapshot
 from backchain.hazards import Facts, content_hazards, structural_hazards
 from backchain.hazards.links import invalid_images
-from backchain.image import ImageState
+from backchain.image import ImageState, naming
 from backchain.operations import Delete, Rebase, Snapshot
 from backchain.plan import Plan, Relink, Severity, SourceCopy, gravest_first
 from backchain.shapes import Shape, shape_of
@@ -119,7 +119,7 @@ def _relink(graph: ChainGraph, image: ImageId, new: ImageId | None, operation: T
 
 def _count(graph: ChainGraph, shape: Shape) -> Tally:
     images = dict.fromkeys((*shape.view, *(shape.below or ()))) if shape.sources else {}
-    with open_layers([graph[i] for i in images], keyless=True) as layers:
+    with open_layers([graph[i] for i in images], keyless=True) as layers, naming(graph[shape.target]):
         transfer = transfer_of(shape, dict(zip(images, layers, strict=True)))
         return count(transfer) if transfer is not None else Tally()
 

@@ -37,6 +37,19 @@ def data_extents(descriptor: int, start: int, end: int) -> Iterator[tuple[int, i
         start = hole
 
 
+def is_hole(descriptor: int, start: int, end: int) -> bool:
+    """Say whether a file holds no data within [start, end) bytes; False where the file system knows no holes."""
+    return next(data_extents(descriptor, start, end), None) is None
+
+
+def holds_less(descriptor: int, length: int) -> bool:
+    """Say whether the file system has stored less than `length` bytes of a file, so that holes are worth looking for.
+
+    What a file says of itself may be anything; what it takes on the disk is real.
+    """
+    return os.fstat(descriptor).st_blocks * 512 < length
+
+
 def raw_runs(descriptor: int, start: int, end: int, file_size: int) -> Runs:
     """Give the runs of a raw file over the guest range [start, end) in bytes.
 

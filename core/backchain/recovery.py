@@ -9,24 +9,26 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backchain import locks
 from backchain.discover import discover
-from backchain.errors import BackchainError, ImageIOError
-from backchain.image import ImageState, image_id, read_image_info
+from backchain.errors import BackchainError, ImageIOError, MissingImageError
+from backchain.filename import printable
+from backchain.image import read_image_info
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, read_journal
-from backchain.operations import Commit, Delete, Operation, Pull, Rebase
+from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
+from backchain.pending import find_path, links_are_changed, pending_links
 from backchain.qcow2.writer import Qcow2Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from backchain.graph import ChainGraph
-    from backchain.image import ImageId
-    from backchain.journal import Link, Record
+    from backchain.image import Fingerprint, ImageId
+    from backchain.journal import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +47,32 @@ class Tidied:
 
 
 def graph_of(record: Record) -> ChainGraph:
-    """Read the images that an interrupted operation concerns.
-
-    Raises:
-        MissingImageError: None of them is there any more.
-    """
+    """Read the images that an interrupted operation concerns, as far as they are still there."""
     named = [record.intent.target, *record.intent.written, *(k.backing for k in record.intent.links if k.backing)]
     named += [Path(v) for v in record.intent.arguments.values() if isinstance(v, str) and v.startswith("/")]
     paths = [p for p in dict.fromkeys(named) if p.is_file()]
-    graph = discover(paths or [record.intent.target])
-    if _links_are_changed(record, graph):  # then nothing that survives reads through what the commit invalidated
-        spent = {p for p, _ in record.intent.invalidated}
-        marked = [replace(i, state=ImageState.INVALID) for i in graph.images.values() if i.path in spent]
-        graph = graph.with_changes(replace=marked)
-    return graph
+    return discover(paths)
+
+
+def finish(record: Record, perform: Callable[[ChainGraph, Operation], object]) -> Tidied:
+    """Do what is left of an interrupted operation, and tidy up after it.
+
+    Args:
+        record: Its journal.
+        perform: Plans and runs an operation on a graph; an error that it raises ends this, and the journal stays.
+
+    Raises:
+        MissingImageError: An image that is needed for it is gone.
+        ImageInUseError: Another process uses one of the images.
+        ImageIOError: Writing failed.
+    """
+    done: Operation | None = None
+    while (rest := what_remains(record, graph := graph_of(record))) is not None:
+        if rest == done:  # a copy that is done leaves no trace by which it could be told
+            break
+        perform(graph, rest)
+        done = rest
+    return tidy_up(record)
 
 
 def what_remains(record: Record, graph: ChainGraph) -> Operation | None:
@@ -67,38 +81,41 @@ def what_remains(record: Record, graph: ChainGraph) -> Operation | None:
     Args:
         record: The journal of the interrupted operation.
         graph: The images as `graph_of` finds them; to be read anew after each operation.
+
+    Raises:
+        MissingImageError: An image that is needed for it is gone.
     """
-    arguments, found = record.intent.arguments, _Finder(graph)
-    if record.intent.operation == "delete":
-        left = tuple(i for p in arguments["images"] if (i := found.image(p)) is not None)
+    intent, arguments = record.intent, record.intent.arguments
+    if intent.operation == "delete":
+        left = tuple(graph[i].id for p, f in intent.invalidated if (i := _as_it_was(graph, p, f)) is not None)
         return Delete(left) if left else None
-    pending = [k for k in record.intent.links if _is_pending(k, graph, found)]
-    if record.intent.operation == "commit":
-        return _rest_of_commit(record, graph, pending)
-    image, base = found.image(arguments.get("image")), found.image(arguments.get("base") or arguments.get("backing"))
-    if not pending or image is None:
+    if intent.operation == "snapshot":
+        overlay = Path(arguments["overlay"])
+        return None if os.path.lexists(overlay) else Snapshot(_needed(graph, arguments["image"]), overlay)
+    if intent.operation == "commit":
+        return _rest_of_commit(record, graph)
+    if not pending_links(record, graph):
         return None
-    if record.intent.operation == "pull":
+    image = _needed(graph, arguments["image"])
+    below = arguments["base" if intent.operation == "pull" else "backing"]
+    base = _needed(graph, below) if below is not None else None
+    if intent.operation == "pull":
         return Pull(image, base)
-    if record.intent.operation == "rebase":
-        return Rebase(
-            image, base, bool(arguments["unsafe"]), arguments["backing_name"], arguments["backing_format"]
-        )  # fmt: skip
-    return None
+    return Rebase(image, base, bool(arguments["unsafe"]), arguments["backing_name"], arguments["backing_format"])
 
 
-def _rest_of_commit(record: Record, graph: ChainGraph, pending: list[Link]) -> Operation | None:
-    arguments, found = record.intent.arguments, _Finder(graph)
-    base, top = found.image(arguments["base"]), found.image(arguments["top"])
-    if base is None or top is None:
+def _rest_of_commit(record: Record, graph: ChainGraph) -> Operation | None:
+    arguments, links = record.intent.arguments, record.intent.links
+    pending = pending_links(record, graph)
+    base = _needed(graph, arguments["base"])
+    if pending and len(pending) < len(links):  # all data is in place, and some overlays use it already
+        return Rebase(_needed(graph, str(pending[0].image)), base, True, pending[0].name, pending[0].format)
+    active = all(str(k.image) == arguments["top"] for k in links)
+    if links and not pending and not active:
         return None
-    if pending and len(pending) < len(record.intent.links):  # all data is in place, and some overlays use it already
-        image = found.image(str(pending[0].image))
-        return None if image is None else Rebase(image, base, True, pending[0].name, pending[0].format)
-    active = graph.is_active(top) and not arguments["keep_top"]
-    if pending or not record.intent.links or (active and not _is_empty(graph, top)):
-        return Commit(base, top, bool(arguments["keep_top"]))
-    return None
+    top = _needed(graph, arguments["top"])
+    keep = bool(arguments["keep_top"])
+    return Commit(base, top, keep) if pending or keep or not _is_empty(graph, top) else None
 
 
 def _is_empty(graph: ChainGraph, image: ImageId) -> bool:
@@ -110,33 +127,20 @@ def _is_empty(graph: ChainGraph, image: ImageId) -> bool:
         return not any(file.read(header.l1_size * 8))
 
 
-def _is_pending(link: Link, graph: ChainGraph, found: _Finder) -> bool:
-    image = found.image(str(link.image))
+def _needed(graph: ChainGraph, path: str) -> ImageId:
+    image = find_path(graph, path)
     if image is None:
-        return False
-    return graph.backing_of(image) != (found.image(str(link.backing)) if link.backing is not None else None)
+        raise MissingImageError(
+            f"{printable(path)} is gone, so that the interrupted operation cannot be finished",
+            "bring it back, or leave the operation (recover --undo)",
+        )
+    return image
 
 
-def _links_are_changed(record: Record, graph: ChainGraph) -> bool:
-    found = _Finder(graph)
-    links = record.intent.links
-    return bool(links) and not any(_is_pending(k, graph, found) for k in links)
-
-
-class _Finder:
-    """Finds images of a graph by the path that a journal names."""
-
-    def __init__(self, graph: ChainGraph) -> None:
-        self._graph = graph
-
-    def image(self, path: str | None) -> ImageId | None:
-        if path is None:
-            return None
-        try:
-            image = image_id(os.stat(path))
-        except (OSError, ValueError):
-            return None
-        return image if image in self._graph else None
+def _as_it_was(graph: ChainGraph, path: Path, fingerprint: Fingerprint) -> ImageId | None:
+    """Give the image at a path if it is the very file that was meant, unchanged."""
+    image = find_path(graph, str(path))
+    return image if image is not None and graph[image].fingerprint == fingerprint else None
 
 
 def tidy_up(record: Record) -> Tidied:
@@ -169,20 +173,33 @@ def tidy_up(record: Record) -> Tidied:
 
 def close(record: Record) -> None:
     """End a journal: keep it as the memory of what a finished commit has invalidated, or remove it."""
-    try:
-        graph = graph_of(record)
-        spent = _links_are_changed(record, graph) and any(p.exists() for p, _ in record.intent.invalidated)
-    except BackchainError:
-        spent = False
     now = read_journal(record.path)
     if now is None or now.alive:
         return
-    if spent:
+    if _is_memory(record):
         journal = Journal(os.open(record.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), record.path)
         journal.reach(Stage.LEFT)
         journal.close()
     else:
         record.path.unlink(missing_ok=True)
+
+
+def _is_memory(record: Record) -> bool:
+    """Whether a journal alone remembers images that a finished commit has invalidated."""
+    if record.intent.operation != "commit":
+        return False
+    try:
+        graph = graph_of(record)
+    except BackchainError:
+        return False
+    spent = {f for p, f in record.intent.invalidated if _as_it_was(graph, p, f) is not None}
+    known = {
+        f
+        for other in graph.surroundings.journals
+        if other.path != record.path and other.stage is Stage.LEFT
+        for _, f in other.intent.invalidated
+    }
+    return links_are_changed(record, graph) and not spent <= known
 
 
 def _remove(path: Path) -> bool:

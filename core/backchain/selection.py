@@ -29,10 +29,12 @@ class Selection(Protocol):
     Attributes:
         sources: Indices of the layers whose data moves, into the layers of the view.
         backing_after: Virtual size in bytes of what backs the target afterwards; 0 when nothing does.
+        looked_at: The layers that decide what moves: where none of them holds anything, nothing does.
     """
 
     sources: range
     backing_after: int
+    looked_at: tuple[Layer, ...]
 
     def covered(self, start: int, end: int) -> tuple[Runs, NDArray[np.bool_]]:
         """Give the runs of the guest range [start, end) bytes, and which of them are to move (bool, shape (runs,))."""
@@ -45,6 +47,7 @@ class Merged:
     Attributes:
         sources: Indices of the layers that are merged.
         backing_after: As `Selection` says.
+        looked_at: Likewise.
     """
 
     def __init__(self, layers: Sequence[Layer], target: int, sources: range) -> None:
@@ -57,6 +60,7 @@ class Merged:
         """
         self.sources = sources
         self._layers = layers[: sources.stop]
+        self.looked_at = tuple(layers)
         below = sources.stop
         self._below_size = layers[below].size if below < len(layers) else None
         after = target + 1 if target >= below else below
@@ -82,6 +86,7 @@ class Differing:
     Attributes:
         sources: Indices of the old backing chain; the image itself when it has none (its zeros may have to be kept).
         backing_after: As `Selection` says.
+        looked_at: Likewise.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class Differing:
         self.sources = sources
         self.backing_after = below[0].size if below else 0
         self._layers, self._below = layers, below
+        self.looked_at = (*layers, *below)
         self._comparison = Comparison(layers, (image, *below))
         self._unit = image.file.header.subcluster_size
         self._cell = image.file.header.cluster_size

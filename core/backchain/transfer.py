@@ -21,6 +21,7 @@ import numpy as np
 
 from backchain.clustermap import Qcow2Layer, map_window
 from backchain.decisions import Had, TableChange, decide
+from backchain.image import naming
 from backchain.pieces import Pieces, distinct
 from backchain.runs import Runs, RunState, split_at
 from backchain.selection import Differing, Merged
@@ -88,7 +89,13 @@ class Transfer:
     def windows(self) -> Iterator[Window]:
         """Yield the windows in which something moves, in ascending order; reads the tables as it goes."""
         step = max(min(layer.window_bytes for layer in self.layers), self.cell_size)
-        for start in range(0, self.size, step):
+        end = 0
+        while end < self.size:
+            # Where no layer holds anything everybody reads zeros, and goes on to do so.
+            used = min(layer.next_used(end) for layer in self._selection.looked_at)
+            start = max(end, used // step * step)
+            if start >= self.size:
+                return
             end = min(start + step, self.size)
             covered, wanted = self._selection.covered(start, end)
             if not wanted.any():
@@ -131,7 +138,8 @@ class Transfer:
         unit, size = header.subcluster_size, header.cluster_size
         moving = moving.cut(unit)
         clusters, row = distinct(moving.guest // size)
-        old, old_bitmaps = layer.file.entries_of(clusters)
+        with naming(layer.info):
+            old, old_bitmaps = layer.file.entries_of(clusters)
         had = Had.decode(old, old_bitmaps, header)
         shape = (len(clusters), size // unit)
         where = row * shape[1] + moving.guest % size // unit

@@ -1,1 +1,1 @@
-"""Benchmarks: backchain beside qemu-img on the same files. ``make bench`` runs them; no test asserts on time."""
+"""Benchmarks: backchain beside QEMU's tools on the same files. ``make bench`` runs them; no test asserts on time."""

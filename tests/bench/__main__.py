@@ -1,143 +1,144 @@
-"""Run the benchmarks and print a table: medians of interleaved pairs, and the ratio ours / qemu-img's.
+"""Runs the benchmarks: ``python -m tests.bench``; a table on standard output, and JSON with --json FILE.
 
-Usage: python -m tests.bench [--rounds N] [--folder DIR]. Operations end with the data on disk on both sides.
+Every case is timed beside its peer in the same run, the two taking turns. Images are made by QEMU's tools, group by
+group, and removed before the next group. The exit status says nothing about goals: a benchmark is no test.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
+import json
 import os
-import statistics
+import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from backchain.qcow2.create import create_image
-from tests.core import qemu
+from tests.bench import images, machine, reading, report, screen_cases, writing
+from tests.bench.case import Group, Setting
+from tests.bench.measure import GIB, Result
+from tests.bench.processes import BACKCHAIN, BenchError, Spawner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
 
-GIB = 1 << 30
-CLUSTER = 65536
+    from tests.bench.case import Case
 
+GROUPS: Sequence[Group] = (
+    *reading.GROUPS,
+    screen_cases.START,
+    screen_cases.with_job(writing.on_scattered(reflink=False)),
+    writing.on_scattered(reflink=True),
+    *writing.OTHER_GROUPS,
+)
 
-@dataclass(frozen=True)
-class Pair:
-    """Two ways to do the same, each on a fresh copy of a folder of images if it changes them."""
-
-    name: str
-    ours: Callable[[Path], object]
-    theirs: Callable[[Path], object]
-    source: Path
-    changes: bool = False
-
-
-def backchain(*arguments: str | Path) -> None:
-    """Run the command line in a process of its own."""
-    qemu.run(sys.executable, "-m", "backchain_tui", *arguments)
+_TROUBLE = (BenchError, OSError, subprocess.SubprocessError)
+"""What leaves a case out and lets the others go on."""
 
 
-def full_chain(folder: Path, *, gibibytes: int, layers: int) -> Path:
-    """Make a chain whose base has every L2 entry set, under overlays with scattered clusters."""
-    folder.mkdir()
-    size = gibibytes * GIB
-    qemu.create(folder / "l0.qcow2", size, preallocation="metadata")
-    for n in range(1, layers):
-        data = ((c, b"%d" % c) for c in range(n * 7, size // CLUSTER, 65521))
-        create_image(folder / f"l{n}.qcow2", size, backing=(f"l{n - 1}.qcow2", "qcow2"), data=data, sync=False)
-    return folder
-
-
-def scattered_chain(folder: Path, *, clusters: int) -> Path:
-    """Make base <- top with `clusters` clusters of data in short runs in the top, half of them in the base too."""
-    folder.mkdir()
-    size = clusters * 4 * CLUSTER
-    content = os.urandom(CLUSTER)
-    create_image(folder / "base.qcow2", size, data=((c, content) for c in range(0, clusters * 4, 8)), sync=False)
-    runs = (c for c in range(clusters * 4) if c % 16 < 4)
-    create_image(
-        folder / "top.qcow2", size, backing=("base.qcow2", "qcow2"), data=((c, content) for c in runs), sync=False
+def options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description="backchain beside QEMU's tools; takes up to 4 GiB of disk"
     )
-    return folder
-
-
-def commit_with_qemu(folder: Path) -> None:
-    """Commit and keep the top as it is; then make sure of the disk."""
-    qemu.run("qemu-img", "commit", "-q", "-d", "-f", "qcow2", folder / "top.qcow2")
-    sync(folder / "base.qcow2")
-
-
-def commit_with_backchain(folder: Path) -> None:
-    """Do the same with backchain."""
-    backchain("commit", "-y", "-q", "-d", folder / "top.qcow2")
-    sync(folder / "base.qcow2")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's data is on disk."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def pairs(folder: Path) -> Iterator[Pair]:
-    """Make the images, a set at a time, and give what is timed on them."""
-    single = full_chain(folder / "single", gibibytes=1024, layers=1)
-    yield Pair(
-        "map, 1 TiB, every L2 entry set",
-        lambda f: backchain("map", "--output", "json", f / "l0.qcow2"),
-        lambda f: qemu.run("qemu-img", "map", "--output=json", f / "l0.qcow2"),
-        single,
+    parser.add_argument("--pairs", type=int, default=5, metavar="N", help="pairs of runs per case (default: 5)")
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="where to put the images (default: $TMPDIR, else /var/tmp)"
     )
-    chain = full_chain(folder / "chain", gibibytes=1024, layers=6)
-    yield Pair(
-        "map, 1 TiB, 6 layers",
-        lambda f: backchain("map", "--output", "json", f / "l5.qcow2"),
-        lambda f: qemu.run("qemu-img", "map", "--output=json", f / "l5.qcow2"),
-        chain,
+    parser.add_argument(
+        "--only", action="append", metavar="PATTERN", help="cases whose name has this in it (* and ? as in a shell)"
     )
-    yield Pair(
-        "plan of a commit beside measure, 1 TiB",
-        lambda f: backchain("commit", "-n", "--json", "-b", f / "l0.qcow2", f / "l5.qcow2"),
-        lambda f: qemu.run("qemu-img", "measure", "-O", "qcow2", f / "l5.qcow2"),
-        chain,
-    )
-    scattered = scattered_chain(folder / "scattered", clusters=16384)
-    yield Pair("commit of 1 GiB in 16,384 clusters", commit_with_backchain, commit_with_qemu, scattered, changes=True)
+    parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to this file")
+    given = parser.parse_args()
+    if given.pairs < 1:
+        parser.error("--pairs takes 1 or more")
+    return given
 
 
-def measure(pair: Pair, rounds: int) -> tuple[float, float]:
-    """Give the median seconds of each side; the two take turns, so that a busy machine slows both."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for side, work in enumerate((pair.ours, pair.theirs)):
-            with tempfile.TemporaryDirectory(dir=pair.source.parent) as scratch:
-                folder = pair.source
-                if pair.changes:
-                    folder = Path(scratch) / "copy"
-                    qemu.copy_folder(pair.source, folder)
-                    os.sync()
-                started = time.perf_counter()
-                work(folder)
-                seconds[side].append(time.perf_counter() - started)
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+def chosen(patterns: Sequence[str] | None) -> Iterator[tuple[Group, list[Case]]]:
+    """Give the groups with those of their cases that were asked for."""
+    wanted = [f"*{pattern}*" for pattern in patterns or [""]]
+    for group in GROUPS:
+        cases = [c for c in group.cases if any(fnmatch.fnmatch(c.name, pattern) for pattern in wanted)]
+        if cases:
+            yield group, cases
 
 
-def main() -> None:
-    """Run everything and print it."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="backchain beside qemu-img")
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of runs per line (default: 5)")
-    parser.add_argument("--folder", type=Path, help="where to put the images (default: the temporary folder)")
-    options = parser.parse_args()
-    print(f"{'':<42}{'backchain':>10}{'qemu-img':>10}{'ratio':>8}")
-    with tempfile.TemporaryDirectory(prefix="backchain-bench-", dir=options.folder) as folder:
-        for pair in pairs(Path(folder)):
-            ours, theirs = measure(pair, options.rounds)
-            print(f"{pair.name:<42}{ours:>9.3f}s{theirs:>9.3f}s{ours / theirs:>8.2f}", flush=True)
+def show(groups: Sequence[tuple[Group, list[Case]]]) -> None:
+    """Say what there is."""
+    for _, cases in groups:
+        for case in cases:
+            goals = ", ".join(
+                f"{what} at {'least' if g.at_least else 'most'} {g.limit:g}" for what, g in case.goals.items()
+            )
+            print(f"{case.name}: {case.about}" + (f" [{goals}]" if goals else ""))
+
+
+def run_group(setting: Setting, group: Group, cases: Sequence[Case]) -> Iterator[tuple[Case, Result]]:
+    """Make a group's images, run its cases, and remove the images."""
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(machine.mounted_xfs(setting.folder)) if group.reflink else setting.folder
+            folder = place / group.name
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            images.make(folder, group.make or (lambda _: None))
+            setting.look_at_disk()
+        except _TROUBLE as error:
+            yield from ((case, Result(left_out=str(error))) for case in cases)
+            return
+        for case in cases:
+            try:
+                yield case, case.run(setting, folder)
+            except _TROUBLE as error:
+                yield case, Result(left_out=f"it failed: {error}")
+            setting.look_at_disk()
+
+
+def run(given: argparse.Namespace, groups: Sequence[tuple[Group, list[Case]]], folder: Path) -> dict[str, Any]:
+    """Run everything, print the table as it grows, and give the document."""
+    found = machine.describe(folder)
+    print(report.opening(found, given.pairs), "", report.HEADING, sep="\n", flush=True)
+    started = time.monotonic()
+    documents = []
+    with Spawner(folder) as spawner:
+        setting = Setting(folder, spawner, given.pairs)
+        spawner.run([BACKCHAIN, "--version"])
+        for group, cases in groups:
+            for case, result in run_group(setting, group, cases):
+                print(*report.lines(case, result), sep="\n", flush=True)
+                documents.append(report.document(case, result))
+    seconds = time.monotonic() - started
+    print(f"\n{seconds:.0f} s in all; at most {setting.peak_disk / GIB:.1f} GiB of disk at a time.")
+    found["load_after"] = os.getloadavg()[0]
+    facts = {"pairs": given.pairs, "seconds": seconds, "peak_disk": setting.peak_disk}
+    return {"machine": found, **facts, "cases": documents}
+
+
+def main() -> int:
+    """Run the benchmarks; a polite end (SIGTERM) cleans up as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    given = options()
+    groups = list(chosen(given.only))
+    if given.list:
+        show(groups)
+        return 0
+    if not groups:
+        print(f"no case has {' or '.join(given.only)} in its name; --list shows them", file=sys.stderr)
+        return 2
+    parent = given.folder or Path(os.environ.get("TMPDIR", "/var/tmp"))
+    with tempfile.TemporaryDirectory(prefix="backchain-bench-", dir=parent) as folder:
+        document = run(given, groups, Path(folder))
+    if given.json is not None:
+        given.json.write_text(json.dumps(document, indent=1) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -23,6 +23,9 @@ FIELDS = {
 }  # fmt: skip
 """Field of the header -> (offset, length)."""
 
+BACKING_FORMAT = 0xE2792ACA
+"""Type of the header extension that records the backing format."""
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -54,6 +57,15 @@ def put(data: bytes, name: str, value: int) -> bytes:
 def put64(data: bytes, offset: int, value: int) -> bytes:
     """Write a big-endian 64-bit number."""
     return Damage(offset, struct.pack(">Q", value)).apply(data)
+
+
+def with_header(data: bytes, extensions: list[tuple[int, bytes]], name: bytes) -> bytes:
+    """Give a fresh version 3 overlay these header extensions and this backing file name instead of its own."""
+    parts = (struct.pack(">II", kind, len(x)) + x + bytes(-len(x) % 8) for kind, x in extensions)
+    header = data[:112] + b"".join(parts) + bytes(8)
+    fields = struct.pack(">QI", len(header), len(name))
+    cluster = 1 << get(data, "cluster_bits")
+    return header[:8] + fields + (header[20:] + name).ljust(cluster - 20, b"\0") + data[cluster:]
 
 
 def l2_tables(data: bytes) -> list[int]:

@@ -85,10 +85,10 @@ def io(path: Path, *commands: str) -> None:
             raise QemuError(f"qemu-io {' '.join(arguments)} {path.name}: {done.stderr.strip()} {done.stdout.strip()}")
 
 
-def map_json(path: Path) -> list[dict[str, Any]]:
+def map_json(path: Path, *options: str) -> list[dict[str, Any]]:
     """Give what ``qemu-img map --output=json`` says of the image's chain."""
     extents: list[dict[str, Any]] = json.loads(
-        run("qemu-img", "map", "-U", "--output=json", "-f", format_of(path), path)
+        run("qemu-img", "map", "-U", "--output=json", "-f", format_of(path), *options, path)
     )
     return extents
 

@@ -21,10 +21,10 @@ from backchain.planning import make_plan
 
 from . import chains, damage, qemu
 from .chains import Forest, Layer, Write
+from .corpus import BAD_HEADERS, OVERLAPS, UNREADABLE
 from .trial import id_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from backchain.graph import ChainGraph
@@ -124,75 +124,6 @@ def test_random_damage(
         event(exercise(folder, run=True))
 
 
-def _entry(index: int, value: Callable[[bytes], int] | int) -> Callable[[bytes], bytes]:
-    """Give a damage that overwrites entry `index` of the first L2 table."""
-
-    def change(data: bytes) -> bytes:
-        number = value(data) if callable(value) else value
-        return damage.put64(data, damage.l2_tables(data)[0] + 8 * index, number)
-
-    return change
-
-
-def _l1(value: Callable[[bytes], int] | int) -> Callable[[bytes], bytes]:
-    def change(data: bytes) -> bytes:
-        number = value(data) if callable(value) else value
-        return damage.put64(data, damage.get(data, "l1_table_offset"), number)
-
-    return change
-
-
-def _field(name: str, value: Callable[[bytes], int] | int) -> Callable[[bytes], bytes]:
-    return lambda data: damage.put(data, name, value(data) if callable(value) else value)
-
-
-COPIED = 1 << 63
-UNREADABLE: dict[str, Callable[[bytes], bytes]] = {
-    "l2-table-past-the-end": _l1(lambda d: COPIED | (len(d) + (1 << 20)) & ~0xFFFF),
-    "l2-table-at-2-to-the-55": _l1(COPIED | 1 << 55),
-    "l2-table-unaligned": _l1(lambda d: COPIED | damage.l2_tables(d)[0] + 512),
-    "cluster-past-the-end": _entry(0, COPIED | 1 << 40),
-    "cluster-unaligned": _entry(0, lambda d: COPIED | damage.l2_tables(d)[0] + 512),
-    "compressed-past-the-end": _entry(0, 1 << 62 | 1 << 40),
-    "truncated-in-the-l2-table": lambda d: d[: damage.l2_tables(d)[0] + 100],
-}
-"""Damage to the tables of a 64 KiB-cluster image that must be refused wherever the entry is needed."""
-
-BAD_HEADERS: dict[str, Callable[[bytes], bytes]] = {
-    "version-1": _field("version", 1),
-    "version-4": _field("version", 4),
-    "cluster-bits-0": _field("cluster_bits", 0),
-    "cluster-bits-8": _field("cluster_bits", 8),
-    "cluster-bits-22": _field("cluster_bits", 22),
-    "cluster-bits-huge": _field("cluster_bits", 0xFFFFFFFF),
-    "size-huge": _field("size", (1 << 64) - 1),
-    "size-beyond-l1": _field("size", 1 << 40),
-    "l1-size-huge": _field("l1_size", 0xFFFFFFFF),
-    "l1-size-4M": _field("l1_size", 1 << 22),
-    "l1-size-0": _field("l1_size", 0),
-    "l1-past-the-end": _field("l1_table_offset", 1 << 40),
-    "l1-unaligned": _field("l1_table_offset", lambda d: damage.get(d, "l1_table_offset") + 512),
-    "l1-offset-wraps": _field("l1_table_offset", (1 << 64) - 65536),
-    "reftable-past-the-end": _field("refcount_table_offset", 1 << 40),
-    "reftable-huge": _field("refcount_table_clusters", 0xFFFFFFFF),
-    "reftable-unaligned": _field("refcount_table_offset", 65537),
-    "snapshots-too-many": _field("nb_snapshots", 0xFFFFFFFF),
-    "snapshots-past-the-end": lambda d: damage.put(damage.put(d, "nb_snapshots", 1), "snapshots_offset", 1 << 40),
-    "incompatible-unknown": _field("incompatible_features", 1 << 40),
-    "refcount-order-7": _field("refcount_order", 7),
-    "refcount-order-huge": _field("refcount_order", 0xFFFFFFFF),
-    "header-length-0": _field("header_length", 0),
-    "header-length-huge": _field("header_length", 0xFFFFFFF8),
-    "compression-type-9": lambda d: damage.put(damage.put(d, "compression_type", 9), "incompatible_features", 8),
-    "backing-name-too-long": lambda d: damage.put(d, "backing_file_size", 1024),
-    "backing-name-outside": lambda d: damage.put(d, "backing_file_offset", 1 << 40),
-    "extension-runs-out": lambda d: d[:112] + struct.pack(">II", 0xE2792ACA, 0xFFFFFFFF) + d[120:],
-    "ends-in-the-header": lambda d: d[:90],
-    "only-the-magic": lambda d: d[:4],
-}
-"""Damage to the header of a version 3 overlay; QEMU refuses every one of them, too."""
-
-
 @pytest.mark.parametrize("name", BAD_HEADERS)
 def test_a_bad_header_is_a_problem_of_one_line(
     folders: Folders, seeds: dict[str, tuple[bytes, bytes]], name: str
@@ -253,25 +184,7 @@ def map_of(path: Path) -> None:
         pass
 
 
-SELF_REFERENCES: dict[str, Callable[[bytes], bytes]] = {
-    "l1-entry-to-the-l1-table": _l1(lambda d: COPIED | damage.get(d, "l1_table_offset")),
-    "l1-entry-to-the-header": _l1(COPIED | 65536),
-    "l2-entry-to-its-own-table": _entry(0, lambda d: COPIED | damage.l2_tables(d)[0]),
-    "l2-entry-to-the-refcount-table": _entry(0, lambda d: COPIED | damage.get(d, "refcount_table_offset")),
-    "l2-entry-to-the-l1-table": _entry(0, lambda d: COPIED | damage.get(d, "l1_table_offset")),
-    "two-entries-to-one-cluster": lambda d: damage.put64(
-        d, damage.l2_tables(d)[0] + 8, struct.unpack_from(">Q", d, damage.l2_tables(d)[0])[0]
-    ),
-    "reftable-entry-to-itself": lambda d: damage.put64(
-        d, damage.get(d, "refcount_table_offset"), damage.get(d, "refcount_table_offset")
-    ),
-    "l1-is-the-reftable": _field("l1_table_offset", lambda d: damage.get(d, "refcount_table_offset")),
-    "refcounts-all-zero": lambda d: d[: damage.refcount_blocks(d)[0]] + bytes(65536)
-    + d[damage.refcount_blocks(d)[0] + 65536 :],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SELF_REFERENCES)
+@pytest.mark.parametrize("name", OVERLAPS)
 @pytest.mark.parametrize("which", ["base", "overlay"])
 def test_tables_that_overlap_lose_nothing_more(
     folders: Folders, seeds: dict[str, tuple[bytes, bytes]], name: str, which: str
@@ -279,9 +192,9 @@ def test_tables_that_overlap_lose_nothing_more(
     """An operation into an image whose own tables overlap is refused; one that only reads it may go on."""
     base, overlay = seeds["version-3"]
     if which == "base":
-        base = SELF_REFERENCES[name](base)
+        base = OVERLAPS[name](base)
     else:
-        overlay = SELF_REFERENCES[name](overlay)
+        overlay = OVERLAPS[name](overlay)
     with folders.fresh() as folder:
         paths = write_chain(folder, base, overlay)
         graph = discover([folder])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import assume, event, given
+from hypothesis import strategies as st
 
 from backchain.image import read_image_info
 from backchain.mapping import qemu_map
@@ -35,11 +36,11 @@ def chain_of(path: Path) -> list[ImageInfo]:
     return chain
 
 
-def our_map(path: Path) -> list[dict[str, Any]]:
+def our_map(path: Path, start: int = 0, length: int | None = None) -> list[dict[str, Any]]:
     """Give backchain's answer in the words of ``qemu-img map --output=json`` of QEMU 7.2."""
     chain = chain_of(path)
     extents = []
-    for extent in qemu_map(chain):
+    for extent in qemu_map(chain, start, length):
         found: dict[str, Any] = {
             "start": extent.start, "length": extent.length, "depth": extent.depth, "present": extent.present,
             "zero": extent.zero, "data": extent.data,
@@ -74,6 +75,19 @@ def test_random_chains(folders: Folders, spec: Forest, window: int) -> None:
         event(f"layers: {len(spec.layers)}")
         event(f"extents: {min(len(qemu.map_json(built.top)), 30)}")
         assert_maps_agree(built)
+
+
+@given(spec=forests(), window=WINDOWS, data=st.data())
+def test_any_range_of_a_chain(folders: Folders, spec: Forest, window: int, data: st.DataObject) -> None:
+    """``--start-offset`` and ``--max-length`` at any byte, amid clusters and past the end of the disk too."""
+    with windows_of(window), folders.fresh() as folder:
+        path = chains.build(spec, folder / "images").top
+        size = qemu.info(path)["virtual-size"]
+        for _ in range(4):
+            start = data.draw(st.integers(0, size + 600))
+            length = data.draw(st.none() | st.integers(0, size + 600) | st.integers(0, 1024))
+            options = ["--start-offset", str(start), *([] if length is None else ["--max-length", str(length)])]
+            assert our_map(path, start, length) == qemu.map_json(path, *options), (start, length)
 
 
 MIXED = (

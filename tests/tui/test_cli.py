@@ -19,23 +19,7 @@ from backchain_tui.commands.options import parse_size
 from tests.core import qemu
 from tests.core.images import chain_of, overlay
 
-TIMEOUT = 60
-
-
-def backchain(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "backchain_tui", *map(str, arguments)],
-        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=TIMEOUT,
-        stdin=subprocess.DEVNULL, check=False, errors="surrogateescape",
-    )  # fmt: skip
-
-
-def error_of(done: subprocess.CompletedProcess[str], status: int) -> str:
-    """Give the one line on standard error that belongs to an exit status."""
-    assert done.returncode == status, done.stderr
-    assert done.stderr.startswith("backchain: ")
-    assert done.stderr.count("\n") == 1
-    return done.stderr.removeprefix("backchain: ").rstrip("\n")
+from .command_line import TIMEOUT, backchain, error_of
 
 
 @pytest.fixture
@@ -111,6 +95,9 @@ def test_a_path_without_a_terminal_and_a_word_that_is_nothing(tmp_path: Path) ->
         ["commit", "--rate-limit", "fast", "x"],
         ["commit", "--rate-limit", "0", "x"],
         ["commit", "--engine", "warp", "x"],
+        ["commit", "-t", "quick", "x"],
+        ["map", "--start-offset", "-1", "x"],
+        ["map", "-l", "8E", "x"],
         ["pull", "--no-such-option", "x"],
     ],
 )

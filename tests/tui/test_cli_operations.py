@@ -14,7 +14,7 @@ import pytest
 from backchain.journal import is_journal
 from tests.core import qemu
 from tests.core.images import chain_of
-from tests.tui.test_cli import TIMEOUT, backchain, error_of
+from tests.tui.command_line import TIMEOUT, backchain, error_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -234,8 +234,10 @@ def test_an_interrupted_job_is_told_of_and_finished_or_left(
     told = document(backchain("recover", "--json", tmp_path))["interrupted"]
     assert [(t["operation"], t["remaining"]) for t in told] == [(rest, rest)]
     assert rest in backchain("recover", tmp_path).stdout
-    done = backchain("recover", way, "-y", tmp_path)
+    done = backchain("recover", way, "-y", "--json", tmp_path)
     assert done.returncode == 0, done.stderr
+    results = document(done)["finished" if way == "--finish" else "undone"]
+    assert [r["operation"] for r in results] == [rest]
     assert document(backchain("recover", "--json", tmp_path))["interrupted"] == []
     assert qemu.view(sn3) == view
     for path in chain:

@@ -127,4 +127,11 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 def _columns(text: str) -> int:
     """Give the columns that `text` takes on a terminal."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    """Give 0 for what joins the character before it: marks, and the later letters of a Hangul syllable."""
+    if unicodedata.category(character) in {"Mn", "Me"} or "\u1160" <= character <= "\u11ff":
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

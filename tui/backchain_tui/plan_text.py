@@ -67,6 +67,6 @@ def _free_bytes(plan: Plan) -> int | None:
     try:
         path = plan.info(plan.target).path
         status = os.statvfs(path if path.exists() else path.parent)
-    except OSError:
+    except (OSError, ValueError):  # the second for a name that no file can have
         return None
     return status.f_bavail * status.f_frsize

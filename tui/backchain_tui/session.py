@@ -108,7 +108,7 @@ def free_space(path: Path) -> int | None:
     """Give the free bytes of the file system that holds `path` (or will), or None where that cannot be told."""
     try:
         status = os.statvfs(path if path.exists() else path.parent)
-    except OSError:
+    except (OSError, ValueError):  # the second for a name that no file can have
         return None
     return status.f_bavail * status.f_frsize
 

@@ -52,8 +52,8 @@ def make_overlay(plan: Plan, operation: Snapshot) -> int:
             _take_name(scratch, operation.overlay)
         finally:
             scratch.unlink(missing_ok=True)
+            sync_folder(operation.overlay.parent)  # before the journal goes, which knows of the scratch name
             journal.discard()
-        sync_folder(operation.overlay.parent)
     return operation.overlay.stat().st_blocks * 512
 
 
@@ -93,9 +93,9 @@ def remove(plan: Plan) -> None:
         journal = Journal.begin(intent_of(plan))
         try:
             for image in plan.removable:
-                plan.before[image].path.unlink()
-            for folder in {plan.before[i].path.parent for i in plan.removable}:
-                sync_folder(folder)
+                path = plan.before[image].path
+                path.unlink()
+                sync_folder(path.parent)  # an overlay is gone for good before what backs it goes
         except BaseException:
             with suppress(OSError):
                 journal.reach(Stage.ABANDONED)

@@ -16,8 +16,9 @@ def intent_of(plan: Plan) -> Intent:
     """Give what a plan is about to do, with paths in place of identities."""
     written = [plan.target, *(r.image for r in plan.relinked)]
     written += [plan.emptied] if plan.emptied is not None else []
+    spent = plan.invalidated
     if isinstance(plan.operation, Delete):
-        written = list(plan.operation.images)
+        written, spent = list(plan.operation.images), plan.operation.images
     links = tuple(
         Link(plan.info(r.image).path, plan.info(r.new).path if r.new is not None else None, r.name, r.format)
         for r in plan.relinked
@@ -25,7 +26,7 @@ def intent_of(plan: Plan) -> Intent:
     return Intent(
         plan.operation.name, _arguments(plan), plan.info(plan.target).path,
         tuple(plan.info(i).path for i in dict.fromkeys(written)), links,
-        tuple((plan.before[i].path, plan.fingerprints[i]) for i in plan.invalidated if i in plan.fingerprints),
+        tuple((plan.before[i].path, plan.fingerprints[i]) for i in spent if i in plan.fingerprints),
     )  # fmt: skip
 
 

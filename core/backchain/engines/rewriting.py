@@ -17,9 +17,9 @@ from backchain.clustermap import Qcow2Layer, make_layer
 from backchain.engines.copier import Copier
 from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
-from backchain.errors import ImageError, StalePlanError, UnsupportedImageError
-from backchain.image import require_header
-from backchain.jobs import Phase
+from backchain.errors import StalePlanError, UnsupportedImageError
+from backchain.image import naming, require_header
+from backchain.jobs import Cell, Phase
 from backchain.journal import Journal, Stage
 from backchain.operations import Commit, Delete, Snapshot
 from backchain.qcow2 import format as fmt
@@ -81,7 +81,8 @@ class Rewriting:
         self._descriptors[image] = descriptor
         if writing and info.format == "qcow2":
             _check_writable(info.display_path, require_header(info).incompatible_features)
-            self._writers[image] = Qcow2Writer(descriptor, require_header(info))
+            with naming(info):
+                self._writers[image] = Qcow2Writer(descriptor, require_header(info))
 
     def perform(self, extent: Extent) -> Extent:
         """Copy, verify, relink, clean up; give how much was verified.
@@ -93,14 +94,16 @@ class Rewriting:
             OSError: Reading or writing failed.
         """
         plan, job = self._plan, self._job
-        for image in self._writers.keys() & ({plan.target, plan.emptied} if plan.copies else set()):
-            self._check(image)
+        for image, writer in self._writers.items():
+            with naming(plan.before[image]):
+                writer.check()
         verifier = Verifier(plan, extent if plan.copies else Extent.NO)
         verifier.before()
         with self._journalled() as journal:
             for writer in self._writers.values():
                 writer.prepare()
-            self._move()
+            with naming(plan.before[plan.target]):
+                self._move()
             job.check_cancelled()
             job.enter(Phase.VERIFYING)
             verifier.after()
@@ -111,8 +114,9 @@ class Rewriting:
             if plan.emptied is not None:
                 job.enter(Phase.CLEANING)
                 journal.reach(Stage.CLEANING)
-                self._writers[plan.emptied].empty()
-                self._forget_mark(plan.emptied)
+                with naming(plan.before[plan.emptied]):
+                    self._writers[plan.emptied].empty()
+                    self._forget_mark(plan.emptied)
                 verifier.after(plan.emptied)
         return verifier.extent
 
@@ -124,7 +128,8 @@ class Rewriting:
         try:
             yield journal
         except BaseException:
-            if commit or self._job.progress().phase in {Phase.RELINKING, Phase.CLEANING}:
+            begun = commit and bool((self._job.cells != Cell.WAITING).any())
+            if begun or self._job.progress().phase in {Phase.RELINKING, Phase.CLEANING}:
                 with suppress(OSError):
                     journal.reach(Stage.ABANDONED)
                 journal.close()
@@ -136,12 +141,6 @@ class Rewriting:
             journal.close()
         else:
             journal.discard()
-
-    def _check(self, image: ImageId) -> None:
-        try:
-            self._writers[image].check()
-        except ImageError as error:
-            raise type(error)(f"{self._plan.before[image].display_path}: {error.message}", error.hint) from error
 
     def growth(self) -> int:
         """Give the bytes by which the target's file grew on disk; 0 when it shrank."""
@@ -220,7 +219,8 @@ class Rewriting:
 
     def _relink(self, relink: Relink) -> None:
         name = os.fsencode(relink.name) if relink.name is not None else None
-        self._writers[relink.image].set_backing(name, relink.format)
+        with naming(self._plan.before[relink.image]):
+            self._writers[relink.image].set_backing(name, relink.format)
 
 
 def _check_writable(name: str, incompatible: int) -> None:

@@ -181,9 +181,7 @@ def _marks(facts: Facts) -> Iterator[Hazard]:
 
 def _references(facts: Facts) -> Iterator[Hazard]:
     """Clusters of a written image must be counted as often as they are used, or writing would overwrite others."""
-    emptied = () if facts.shape.emptied is None else (facts.shape.emptied,)
-    written = [facts.target] if facts.sources else []
-    for image in dict.fromkeys((*written, *emptied)):
+    for image in facts.shape.written:
         info = facts.graph[image]
         if info.header is None or info.encrypted:
             continue

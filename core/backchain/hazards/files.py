@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backchain.domains import read_domains
-from backchain.filename import MAX_BACKING_NAME, printable
+from backchain.filename import MAX_BACKING_NAME, printable, recorded_length
 from backchain.hazards import links
 from backchain.hazards.facts import BLOCK, CONFIRM, names
 from backchain.hazards.images import damaged_images, used_images
@@ -50,7 +50,7 @@ def _loops(graph: ChainGraph, chain: tuple[ImageId, ...]) -> Iterator[Hazard]:
 
 def _new_file(graph: ChainGraph, operation: Snapshot, name: str, needed: int) -> Iterator[Hazard]:
     folder, shown = operation.overlay.parent, printable(operation.overlay.name)
-    if len(os.fsencode(name)) > MAX_BACKING_NAME:
+    if recorded_length(name) > MAX_BACKING_NAME:
         yield Hazard(
             "path-trap", BLOCK, (operation.image,),
             f"the backing file name of {shown} would exceed {MAX_BACKING_NAME} bytes; make it nearer to "

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backchain.errors import UnsupportedImageError
-from backchain.filename import MAX_BACKING_NAME, has_protocol, printable
+from backchain.filename import MAX_BACKING_NAME, has_protocol, printable, recorded_bytes, recorded_length
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
 from backchain.image import ImageState, require_header
 from backchain.operations import Rebase
@@ -188,8 +188,7 @@ def traps(facts: Facts) -> Iterator[Hazard]:
     for relink in facts.relinks:
         info = facts.graph[relink.image]
         try:
-            name = os.fsencode(relink.name) if relink.name is not None else None
-            require_header(info).place_backing(name, relink.format)
+            require_header(info).place_backing(recorded_bytes(relink.name), relink.format)
         except UnsupportedImageError as error:
             yield Hazard("path-trap", BLOCK, (info.id,), f"{info.name}: {error.message}; {error.hint}")
     repaired = facts.target if isinstance(facts.operation, Rebase) and facts.operation.unsafe else None
@@ -209,7 +208,7 @@ def trapped_name(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
         why = "is a json: name, whose inner path depends on the folder that a program is started in"
     elif has_protocol(name):
         why = "begins like a protocol (with a colon)"
-    elif len(os.fsencode(name)) > _LONG_NAME:
+    elif recorded_length(name) > _LONG_NAME:
         why = f"is close to QEMU's limit of {MAX_BACKING_NAME} bytes"
     elif not name.startswith("/") and info.path.is_symlink():
         real = os.path.realpath(info.path)

@@ -14,7 +14,14 @@ import numpy as np
 from backchain.errors import MalformedImageError
 from backchain.hostfile import punch_hole, write_all
 from backchain.qcow2 import format as fmt
-from backchain.qcow2.refcounts import Counts, counts_dtype, encode_block, read_block, read_table
+from backchain.qcow2.refcounts import (
+    Counts,
+    counts_dtype,
+    encode_block,
+    read_block,
+    read_table,
+    stored_blocks,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,8 +166,12 @@ class Allocator:
         return self._last_used() + 1
 
     def _last_used(self) -> int:
-        for index in np.flatnonzero(self.table)[::-1].tolist():
-            used = np.flatnonzero(self._block(index))
+        on_disk = stored_blocks(self._descriptor, self._header, self.table)
+        for index in sorted({*self._blocks, *on_disk}, reverse=True):
+            counts = self._blocks.get(index)
+            if counts is None:  # not kept: there may be many, and only the last that counts anything is needed
+                counts = read_block(self._descriptor, self._header, int(self.table[index]))
+            used = np.flatnonzero(counts)
             if len(used):
                 return int(index) * self._entries + int(used[-1])
         return 0
@@ -168,8 +179,11 @@ class Allocator:
     def _free_in_block(self, wanted: int) -> NDArray[np.int64]:
         """Give up to `wanted` free clusters from the block at the scan position, and move the position on."""
         index = self._scan // self._entries
+        if index >= len(self.table):  # nothing is counted from here on
+            self._scan = self._scan_end
+            return np.zeros(0, np.int64)
         stop = min((index + 1) * self._entries, self._scan_end)
-        if index >= len(self.table) or not self.table[index]:
+        if not self.table[index]:
             self._scan = stop
             return np.zeros(0, np.int64)
         first = index * self._entries

@@ -15,8 +15,12 @@ from backchain.qcow2 import format as fmt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HEADER_READ_BYTES = 1 << fmt.MAX_CLUSTER_BITS
-"""Enough bytes from the start of a file to hold any header: the largest cluster."""
+MAX_HEADER_BYTES = 16 * 1024
+"""Most bytes of fixed fields and extensions that are read: all that QEMU writes takes less than 2 KiB, while a file
+that is one large hole could claim a whole cluster of them, and thousands of such files are read in one go."""
+
+_MAX_BACKING_FORMAT = 15
+"""Longest name of a backing format in bytes that QEMU takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +107,13 @@ class Header:
 
     @property
     def backing_format(self) -> str | None:
-        """The recorded backing format, or None."""
-        data = self.extension(fmt.EXT_BACKING_FORMAT)
-        return data.decode("ascii", "backslashreplace") if data is not None else None
+        """The recorded backing format, or None; it ends at a zero byte, as QEMU takes it for a string of C."""
+        data = self.extension(fmt.EXT_BACKING_FORMAT) or b""
+        return data.partition(b"\0")[0].decode("ascii", "backslashreplace") or None
 
     def extension(self, type_: int) -> bytes | None:
-        """Give the data of the first extension of `type_`, or None."""
-        return next((e.data for e in self.extensions if e.type == type_), None)
+        """Give the data of the last extension of `type_` (the one that counts for QEMU), or None."""
+        return next((e.data for e in reversed(self.extensions) if e.type == type_), None)
 
     def l1_entries_needed(self, size: int | None = None) -> int:
         """Number of L1 entries that a virtual size of `size` bytes needs (default: this image's)."""
@@ -217,11 +221,17 @@ def _encode_extension(extension: Extension) -> bytes:
     return struct.pack(">II", extension.type, len(extension.data)) + extension.data + bytes(padding)
 
 
+def header_cluster_size(start: bytes) -> int:
+    """Give the bytes that have to be read to parse the header that begins with `start`: the file's first cluster."""
+    bits = int.from_bytes(start[20:24], "big")
+    return 1 << bits if fmt.MIN_CLUSTER_BITS <= bits <= fmt.MAX_CLUSTER_BITS else fmt.HEADER_V3_LENGTH
+
+
 def parse_header(data: bytes, file_size: int) -> Header:
     """Parse and check the header of a qcow2 file.
 
     Args:
-        data: The file's first bytes, up to `HEADER_READ_BYTES`.
+        data: The file's first cluster (`header_cluster_size`), or all of a shorter file.
         file_size: Length of the file in bytes; every offset and length is checked against it.
 
     Raises:
@@ -244,6 +254,8 @@ def parse_header(data: bytes, file_size: int) -> Header:
         incompatible, compatible, autoclear, order, length = fmt.HEADER_V3.unpack_from(data, fmt.HEADER_V2_LENGTH)
         if length < fmt.HEADER_V3_LENGTH or length > min(len(data), 1 << cluster_bits):
             raise MalformedImageError(f"a header length of {length} bytes is not legal")
+        if length > MAX_HEADER_BYTES:
+            raise _too_long()
         unknown = bytes(data[fmt.HEADER_V3_LENGTH : length])
     name = _parse_backing_name(data, backing_offset, backing_size, 1 << cluster_bits)
     extensions = tuple(_parse_extensions(data[: 1 << cluster_bits], length, backing_offset))
@@ -260,20 +272,29 @@ def _parse_backing_name(data: bytes, offset: int, size: int, cluster_size: int) 
         return None
     if size > fmt.MAX_BACKING_FILE_SIZE or offset + size > min(cluster_size, len(data)):
         raise MalformedImageError("the backing file name lies outside of the header cluster")
-    return bytes(data[offset : offset + size]) if size else None
+    # QEMU takes it for a string of C: what follows a zero byte does not count.
+    return bytes(data[offset : offset + size]).partition(b"\0")[0] or None
 
 
 def _parse_extensions(data: bytes, offset: int, name_offset: int) -> Iterator[Extension]:
-    end = name_offset or len(data)
-    while offset + 8 <= min(end, len(data)):
+    end = min(name_offset or len(data), len(data))
+    while offset + 8 <= end:
         type_, length = struct.unpack_from(">II", data, offset)
         if type_ == fmt.EXT_END:
             return
         offset += 8
-        if length > min(end, len(data)) - offset:
+        if length > end - offset:
             raise MalformedImageError(f"header extension {type_:#010x} runs past the header")
+        if offset + length > MAX_HEADER_BYTES:
+            raise _too_long()
+        if type_ == fmt.EXT_BACKING_FORMAT and length > _MAX_BACKING_FORMAT:
+            raise MalformedImageError(f"a backing format of {length} bytes is not legal")
         yield Extension(type_, bytes(data[offset : offset + length]))
         offset += -(-length // 8) * 8
+
+
+def _too_long() -> UnsupportedImageError:
+    return UnsupportedImageError(f"the header has more than {MAX_HEADER_BYTES} bytes of fields and extensions")
 
 
 def _check(header: Header, file_size: int) -> None:

@@ -12,20 +12,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backchain.errors import MalformedImageError
+from backchain.errors import ImageError, MalformedImageError
 from backchain.qcow2 import format as fmt
 from backchain.qcow2 import refcounts
 from backchain.qcow2.tables import compressed_extent, decode, read_entries
-from backchain.raw import data_extents
+from backchain.raw import data_extents, holds_less, is_hole
 from backchain.runs import Runs, RunState, coalesce, split_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from backchain.qcow2.header import Header
 
 _WINDOW_TABLE_BYTES = 256 * 1024
 """Bytes of L2 tables that are decoded at once; see `backchain.qcow2.tables`."""
+
+_L1_AT_ONCE = 4096
+"""L1 entries that are looked at together for the next one that is in use."""
+
+NOWHERE = 1 << 63
+"""A guest offset behind every disk: what `Qcow2File.next_used` gives when nothing follows."""
 
 
 class Qcow2File:
@@ -42,18 +50,89 @@ class Qcow2File:
         """Read the L1 table.
 
         Raises:
-            MalformedImageError: It is cut short.
+            MalformedImageError: It is cut short, or names an L2 table twice: a small file could then stand for
+                petabytes of data.
         """
         self.descriptor = descriptor
         self.header = header
         self.file_size = file_size
-        self.l1 = read_entries(self._read(header.l1_table_offset, header.l1_size * 8, "L1 table"))
+        self.l1 = self._read_l1()
+        self._sparse_tables = holds_less(descriptor, self._count_tables() * header.cluster_size)
+        self._unused: tuple[int, int] | None = None
         self._holes: bool | None = None
+
+    def _count_tables(self) -> int:
+        """Give the number of L2 tables.
+
+        Raises:
+            MalformedImageError: One is named twice.
+        """
+        tables = self.l1[self.l1 != 0] & np.uint64(fmt.OFFSET_MASK)
+        tables = tables[tables != 0]
+        tables.sort()
+        if (tables[1:] == tables[:-1]).any():
+            raise MalformedImageError("the L1 table names an L2 table twice; run qemu-img check on it")
+        return len(tables)
+
+    def _read_l1(self) -> NDArray[np.uint64]:
+        """Read the L1 table; of one that is larger than the file takes on the disk, only what is not a hole."""
+        offset, length = self.header.l1_table_offset, self.header.l1_size * 8
+        if not holds_less(self.descriptor, length):
+            return read_entries(self._read(offset, length, "L1 table"))
+        l1 = np.zeros(self.header.l1_size, np.uint64)  # memory that is not written to costs none
+        self._require_inside(offset, length, "L1 table")
+        for start, end in data_extents(self.descriptor, offset, offset + length):
+            first, last = (start - offset) // 8, -(-(end - offset) // 8)
+            l1[first:last] = read_entries(self._read(offset + first * 8, (last - first) * 8, "L1 table"))
+        return l1
 
     @property
     def window_bytes(self) -> int:
         """Guest bytes that one window of L2 tables maps."""
         return _WINDOW_TABLE_BYTES // self.header.l2_entry_size * self.header.cluster_size
+
+    def next_used(self, start: int) -> int:
+        """Give the guest offset, `start` or above, from which on an L2 table may hold anything, or `NOWHERE`."""
+        if self._unused is None or not self._unused[0] <= start <= self._unused[1]:
+            self._unused = (start, max(start, self._next_table(start)))
+        return self._unused[1]
+
+    def _next_table(self, start: int) -> int:
+        """Give the guest offset at which the first L2 table begins that maps `start` or more and is no hole."""
+        span = self.header.cluster_size * self.header.l2_entries
+        for low in range(start // span, len(self.l1), _L1_AT_ONCE):
+            offsets = self.l1[low : low + _L1_AT_ONCE] & np.uint64(fmt.OFFSET_MASK)
+            for index in np.flatnonzero(offsets).tolist():
+                if not self._empty_table(int(offsets[index])):
+                    return (low + index) * span
+        return NOWHERE
+
+    def forget(self) -> None:
+        """Look at the tables anew when next asked: they were written to."""
+        self._unused = None
+
+    def _empty_table(self, offset: int) -> bool:
+        """Whether the L2 table at host `offset` lies in a hole: not asked of files that can hold all their tables."""
+        end = offset + self.header.cluster_size
+        return self._sparse_tables and end <= self.file_size and is_hole(self.descriptor, offset, end)
+
+    def tables(self, l1: NDArray[np.uint64] | None = None) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+        """Yield (L1 index, entries) of every L2 table that may hold anything.
+
+        The entries are uint64, shape (header.l2_entries,), without the bitmaps of extended L2 entries.
+
+        Args:
+            l1: Another L1 table of the file, uint64; None takes that of the active image.
+
+        Raises:
+            MalformedImageError: A table lies outside of the file.
+        """
+        l1 = self.l1 if l1 is None else l1
+        for index in np.flatnonzero(l1 & np.uint64(fmt.OFFSET_MASK)).tolist():
+            offset = int(l1[index]) & fmt.OFFSET_MASK
+            if not self._empty_table(offset):
+                entries = self.l2_entries(offset, 0, self.header.l2_entries)
+                yield index, entries[:: self.header.l2_entry_size // 8]
 
     def runs(self, start: int, end: int) -> Runs:
         """Give this image's own runs over the guest range [start, end) in bytes (`end` at most the virtual size).
@@ -68,6 +147,8 @@ class Qcow2File:
         parts: list[Runs] = []
         position = start
         for index in np.flatnonzero(offsets):
+            if self._empty_table(int(offsets[index])):
+                continue
             table_start = (first + int(index)) * span
             if table_start > position:
                 parts.append(Runs.one(position, table_start, RunState.UNALLOCATED))
@@ -110,7 +191,7 @@ class Qcow2File:
         for low, high in pairwise((0, *edges.tolist(), len(clusters))):
             index = int(table[low]) if high > low else 0
             offset = int(self.l1[index]) & fmt.OFFSET_MASK if high > low and index < len(self.l1) else 0
-            if offset:
+            if offset and not self._empty_table(offset):
                 inside = clusters[low:high] - index * header.l2_entries
                 first = int(inside[0])
                 part = self.l2_entries(offset, first, int(inside[-1]) + 1).reshape(-1, width)
@@ -137,24 +218,31 @@ class Qcow2File:
         return data
 
     def _read(self, offset: int, length: int, what: str) -> bytes:
+        self._require_inside(offset, length, what)
+        data = os.pread(self.descriptor, length, offset)
+        return data + bytes(length - len(data))
+
+    def _require_inside(self, offset: int, length: int, what: str) -> None:
         # A file may end inside of its last sector; the rest of that sector reads as zeros.
         if length and offset + length > -(-self.file_size // fmt.SECTOR) * fmt.SECTOR:
             raise MalformedImageError(f"the {what} at {offset:#x} lies outside of the file")
-        data = os.pread(self.descriptor, length, offset)
-        return data + bytes(length - len(data))
 
     def _preallocated(self) -> bool:
         """Whether clusters may be allocated though the file has holes there (``preallocation=metadata``).
 
         QEMU decides by comparing the clusters in use with what the file system has allocated
-        (``qcow2_detect_metadata_preallocation``), so that the same images are looked at.
+        (``qcow2_detect_metadata_preallocation``), so that the same images are looked at. As there, one whose refcounts
+        are damaged can be read, and counts as not preallocated.
         """
         if self._holes is None:
             allocated = os.fstat(self.descriptor).st_blocks * 512 // self.header.cluster_size
             threshold = max(allocated * 10 // 9, allocated + 2)
-            self._holes = -(-self.file_size // self.header.cluster_size) >= threshold and (
-                refcounts.count_used(self.descriptor, self.header, self.file_size, threshold) >= threshold
-            )
+            try:
+                self._holes = -(-self.file_size // self.header.cluster_size) >= threshold and (
+                    refcounts.count_used(self.descriptor, self.header, self.file_size, threshold) >= threshold
+                )
+            except ImageError:
+                self._holes = False
         return self._holes
 
     def _mark_holes(self, runs: Runs) -> Runs:

@@ -12,6 +12,7 @@ import numpy as np
 
 from backchain.errors import MalformedImageError
 from backchain.qcow2 import format as fmt
+from backchain.raw import holds_less, is_hole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def read_table(descriptor: int, header: Header, file_size: int) -> NDArray[np.ui
         uint64, shape (entries,): host offsets of the refcount blocks in bytes, 0 where there is none.
 
     Raises:
-        MalformedImageError: An offset is unaligned or lies outside of the file.
+        MalformedImageError: An offset is unaligned, lies outside of the file, or is there twice.
     """
     length = header.refcount_table_clusters * header.cluster_size
     raw = os.pread(descriptor, length, header.refcount_table_offset)
@@ -64,6 +65,9 @@ def read_table(descriptor: int, header: Header, file_size: int) -> NDArray[np.ui
     table = np.frombuffer(raw, ">u8").astype(np.uint64) & np.uint64(fmt.REFTABLE_OFFSET_MASK)
     if (table & np.uint64(header.cluster_size - 1)).any() or (table >= np.uint64(max(file_size, 1))).any():
         raise MalformedImageError("the refcount table names a block outside of the file")
+    named = np.sort(table[table != 0])
+    if (named[1:] == named[:-1]).any():
+        raise MalformedImageError("the refcount table names a block twice; run qemu-img check on it")
     return table
 
 
@@ -73,19 +77,28 @@ def read_block(descriptor: int, header: Header, offset: int) -> Counts:
     return decode_block(raw + bytes(header.cluster_size - len(raw)), header.refcount_bits)
 
 
-def blocks(descriptor: int, header: Header, file_size: int) -> Iterator[tuple[int, Counts]]:
-    """Yield (first host cluster, counts) of every refcount block that exists, in ascending order."""
-    table = read_table(descriptor, header, file_size)
-    for index in np.flatnonzero(table).tolist():
-        yield index * header.refcount_block_entries, read_block(descriptor, header, int(table[index]))
+def stored_blocks(descriptor: int, header: Header, table: NDArray[np.uint64]) -> Iterator[int]:
+    """Yield the numbers of the refcount blocks that exist, the last first, but for those in holes of the file.
+
+    A sparse file can name a million blocks that take no place on the disk; they count nothing.
+    """
+    existing = np.flatnonzero(table)
+    sparse = holds_less(descriptor, len(existing) * header.cluster_size)
+    for index in existing[::-1].tolist():
+        offset = int(table[index])
+        if not sparse or not is_hole(descriptor, offset, offset + header.cluster_size):
+            yield index
 
 
 def count_used(descriptor: int, header: Header, file_size: int, enough: int) -> int:
     """Count the host clusters in use, up to about `enough` (the count stops after the block that reaches it)."""
     used = 0
     clusters = -(-file_size // header.cluster_size)
-    for first, counts in blocks(descriptor, header, file_size):
-        used += int(np.count_nonzero(counts[: max(clusters - first, 0)]))
+    entries = header.refcount_block_entries
+    table = read_table(descriptor, header, file_size)[: -(-clusters // entries)]
+    for index in stored_blocks(descriptor, header, table):
+        counts = read_block(descriptor, header, int(table[index]))
+        used += int(np.count_nonzero(counts[: clusters - index * entries]))
         if used >= enough:
             break
     return used

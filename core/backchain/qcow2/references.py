@@ -17,6 +17,7 @@ import numpy as np
 
 from backchain.errors import MalformedImageError, UnsupportedImageError
 from backchain.qcow2 import format as fmt
+from backchain.qcow2.bitmaps import bitmap_tables, directory_place
 from backchain.qcow2.tables import compressed_extents, read_entries
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class References:
         self._add_own(self._span(header.l1_table_offset, header.l1_size * 8))
         self._add_own(self._span(header.refcount_table_offset, header.refcount_table_clusters * self._size))
         self._add_own(refcount_table[refcount_table != 0].astype(np.int64) // self._size)
+        self._add_own(self._span(*(directory_place(header, file.file_size) or (0, 0))))
         self._add_tables(file.l1, active=True)
 
     def blocks(self) -> Iterator[int]:
@@ -105,23 +107,15 @@ class References:
     # --- tables ---------------------------------------------------------------------------------------------------
 
     def _add_tables(self, l1: NDArray[np.uint64], *, active: bool) -> None:
-        """Count an L1 table's L2 tables and their clusters; flags are looked at in the active image's alone.
-
-        An L2 table that several L1 entries name is read once, and what it names counts for each of them.
-        """
-        header = self._file.header
-        used = l1[(l1 & _OFFSET) != 0]
-        self._add_standard(used, active=active)
-        offsets, times = np.unique(used & _OFFSET, return_counts=True)
-        for offset, count in zip(offsets.tolist(), times.tolist(), strict=True):
-            entries = self._file.l2_entries(offset, 0, header.l2_entries)[:: header.l2_entry_size // 8]
+        """Count an L1 table's L2 tables and their clusters; flags are looked at in the active image's alone."""
+        self._add_standard(l1, active=active)
+        for _, entries in self._file.tables(l1):
             packed = (entries & _COMPRESSED) != 0
             if packed.any():
-                self._add_compressed(entries[packed], count)
-                entries = entries[~packed]
-            self._add_standard(entries, active=active, times=count)
+                self._add_compressed(entries[packed])
+            self._add_standard(entries[~packed] if packed.any() else entries, active=active)
 
-    def _add_standard(self, entries: NDArray[np.uint64], *, active: bool, times: int = 1) -> None:
+    def _add_standard(self, entries: NDArray[np.uint64], *, active: bool) -> None:
         offset = (entries & _OFFSET).view(np.int64)
         if int(np.bitwise_or.reduce(offset, initial=0)) & (self._size - 1):
             raise MalformedImageError(f"the image has a table entry that is not aligned to a cluster; {DAMAGED}")
@@ -129,18 +123,16 @@ class References:
         own = named & ((entries & _COPIED) != 0) if active else np.zeros(len(entries), bool)
         if own.any():
             self._add_own(offset[own] // self._size)
-            if times > 1:
-                raise _used_twice()
             named &= ~own
         if named.any():
-            self._add(offset[named] // self._size, times)
+            self._add(offset[named] // self._size)
 
-    def _add_compressed(self, entries: NDArray[np.uint64], times: int) -> None:
+    def _add_compressed(self, entries: NDArray[np.uint64]) -> None:
         """Count the clusters that compressed data touches; its last sector may reach past the end of the file."""
         start, length = compressed_extents(entries, self._file.header.cluster_bits)
         first, last = start // self._size, np.minimum((start + length - 1) // self._size, self._end - 1)
         for step in range(int((last - first).max(initial=0)) + 1):
-            self._add((first + step)[first + step <= last], times)
+            self._add((first + step)[first + step <= last])
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
@@ -160,16 +152,12 @@ class References:
 
     def _add_bitmaps(self) -> None:
         header = self._file.header
-        extension = header.extension(fmt.EXT_BITMAPS)
-        if extension is None or not header.autoclear_features & fmt.AUTOCLEAR_BITMAPS:
+        place = directory_place(header, self._file.file_size)
+        if place is None:
             return
-        if len(extension) < fmt.BITMAPS_EXTENSION.size:
-            raise MalformedImageError(f"the bitmaps extension is cut short; {DAMAGED}")
-        count, _, size, offset = fmt.BITMAPS_EXTENSION.unpack_from(extension)
-        if size > fmt.MAX_BITMAP_DIRECTORY_SIZE:
-            raise MalformedImageError(f"the bitmap directory is too large; {DAMAGED}")
-        self._add(self._span(offset, size))
-        for table, entries in _bitmap_tables(self._read(offset, size, "bitmap directory"), count):
+        offset, size = place
+        count, *_ = fmt.BITMAPS_EXTENSION.unpack_from(header.extension(fmt.EXT_BITMAPS) or b"")
+        for table, entries in bitmap_tables(self._read(offset, size, "bitmap directory"), count):
             self._add(self._span(table, entries * 8))
             words = read_entries(self._read(table, entries * 8, "bitmap table")) & _BITMAP_TABLE_OFFSET
             self._add(words[words != 0].astype(np.int64) // self._size)
@@ -193,11 +181,11 @@ class References:
                 raise _used_twice()
             known |= bits
 
-    def _add(self, clusters: NDArray[np.int64], times: int = 1) -> None:
-        """Count references that may share their cluster; each counts `times` times."""
+    def _add(self, clusters: NDArray[np.int64]) -> None:
+        """Count references that may share their cluster."""
         for index, inside in self._by_block(clusters):
             counts = self._others.setdefault(index, np.zeros(self._entries, np.uint32))
-            counts += (np.bincount(inside, minlength=self._entries) * times).astype(np.uint32)
+            counts += np.bincount(inside, minlength=self._entries).astype(np.uint32)
 
     def _by_block(self, clusters: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield (number of the refcount block, places in it) of some clusters."""
@@ -226,14 +214,3 @@ def _used_twice() -> MalformedImageError:
 
 def _past_the_end() -> MalformedImageError:
     return MalformedImageError(f"the image refers to clusters past the end of its file; {DAMAGED}")
-
-
-def _bitmap_tables(directory: bytes, count: int) -> Iterator[tuple[int, int]]:
-    """Yield (host offset in bytes, entries) of each bitmap's table."""
-    position = 0
-    for _ in range(count):
-        if position + fmt.BITMAP_DIRECTORY_ENTRY.size > len(directory):
-            raise MalformedImageError(f"the bitmap directory is cut short; {DAMAGED}")
-        table, entries, _, _, _, name, extra = fmt.BITMAP_DIRECTORY_ENTRY.unpack_from(directory, position)
-        yield table, entries
-        position += -(-(fmt.BITMAP_DIRECTORY_ENTRY.size + name + extra) // 8) * 8

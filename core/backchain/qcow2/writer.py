@@ -18,6 +18,7 @@ from backchain.errors import MalformedImageError
 from backchain.hostfile import write_all
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
+from backchain.qcow2.bitmaps import directory_place, marked_in_use
 from backchain.qcow2.image import Qcow2File
 from backchain.qcow2.layout import check_references, leaked
 from backchain.qcow2.tables import compressed_extents
@@ -174,6 +175,7 @@ class Qcow2Writer:
             entry = struct.pack(">Q", table.offset | fmt.OFLAG_COPIED)
             write_all(self._descriptor, entry, self.header.l1_table_offset + 8 * table.l1_index)
         self._tables.clear()
+        self.file.forget()
         self.flush()
         self._release_dropped()
 
@@ -207,25 +209,12 @@ class Qcow2Writer:
         Raises:
             MalformedImageError: The bitmap directory is damaged.
         """
-        extension = self.header.extension(fmt.EXT_BITMAPS)
-        if extension is None or not self.header.autoclear_features & fmt.AUTOCLEAR_BITMAPS:
+        place = directory_place(self.header, self.file.file_size)
+        if place is None:
             return
-        if len(extension) < fmt.BITMAPS_EXTENSION.size:
-            raise MalformedImageError("the bitmaps extension is cut short")
-        count, _, size, offset = fmt.BITMAPS_EXTENSION.unpack_from(extension)
-        if size > fmt.MAX_BITMAP_DIRECTORY_SIZE or offset + size > self.file.file_size:
-            raise MalformedImageError("the bitmap directory lies outside of the file")
-        directory = bytearray(os.pread(self._descriptor, size, offset))
-        position = 0
-        for _ in range(count):
-            if position + fmt.BITMAP_DIRECTORY_ENTRY.size > len(directory):
-                raise MalformedImageError("the bitmap directory is cut short")
-            table, length, flags, kind, bits, name, extra = fmt.BITMAP_DIRECTORY_ENTRY.unpack_from(directory, position)
-            fmt.BITMAP_DIRECTORY_ENTRY.pack_into(
-                directory, position, table, length, flags | fmt.BITMAP_IN_USE, kind, bits, name, extra
-            )
-            position += -(-(fmt.BITMAP_DIRECTORY_ENTRY.size + name + extra) // 8) * 8
-        write_all(self._descriptor, bytes(directory), offset)
+        offset, size = place
+        count, *_ = fmt.BITMAPS_EXTENSION.unpack_from(self.header.extension(fmt.EXT_BITMAPS) or b"")
+        write_all(self._descriptor, marked_in_use(os.pread(self._descriptor, size, offset), count), offset)
         self.flush()
 
     def reserve_size(self, size: int) -> None:
@@ -254,6 +243,7 @@ class Qcow2Writer:
         self.header = replace(self.header, l1_size=needed, l1_table_offset=offset)
         self.file.header = self.header
         self.file.l1 = l1
+        self.file.forget()
         self._release_dropped()
 
     def set_size(self, size: int) -> None:
@@ -300,6 +290,7 @@ class Qcow2Writer:
             self._drop(entries[0 :: header.l2_entry_size // 8])
             self._dropped.append(np.array([offset // header.cluster_size], np.int64))
         self.file.l1[:] = 0
+        self.file.forget()
         write_all(self._descriptor, bytes(header.l1_size * 8), header.l1_table_offset)
         self.flush()
         self._release_dropped()

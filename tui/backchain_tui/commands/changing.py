@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from backchain.errors import BackchainError, BlockedError, ImageInUseError, UsageError
-from backchain.filename import printable
+from backchain.filename import has_protocol, printable
 from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from backchain.plan import Hazard, Plan
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+Emit = Callable[[dict[str, Any]], None]
+"""Takes the JSON document of a plan or a result."""
 
 _IN_USE = "in-use"
 
@@ -81,6 +84,11 @@ class Request:
         return "plain" if self.show_progress else "none"
 
 
+def print_json(document: dict[str, Any]) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(document, indent=2))
+
+
 def changing_options(command: _Command) -> _Command:
     """Add the options of a changing command; they arrive as one parameter, `request`."""
 
@@ -100,49 +108,88 @@ def find_image(graph: ChainGraph, path: Path) -> ImageId:
 
     Raises:
         UsageError: The graph has none.
+        ImageError: It is damaged or not supported, so that what backs it is not known.
     """
-    from backchain.image import image_id
+    from backchain.image import require_readable
 
-    try:
-        image = image_id(path.stat())
-    except (OSError, ValueError):
-        image = None
+    image = _identity(path)
     if image is None or image not in graph:
         raise UsageError(f"{printable(str(path))} is no image")
+    require_readable(graph[image])
     return image
 
 
-def named_file(name: str | None) -> tuple[Path, ...]:
-    """Give the file that the user has named as base, as a path to look at; none when it is no path of a file."""
-    return (Path(name),) if name and os.path.isfile(name) else ()  # noqa: PTH113 - never raises
+def named_files(name: str | None, image: Path) -> tuple[Path, ...]:
+    """Give the files that the user may have named as base: beside `image`, or from here. Naming one is trusting it."""
+    if not name or has_protocol(name):
+        return ()
+    places = (image.parent / name, Path(name))
+    return tuple(p for p in places if os.path.isfile(p))  # noqa: PTH113 - never raises
+
+
+def require_backing(graph: ChainGraph, image: ImageId, purpose: str) -> ImageId:
+    """Give the backing file of `image`.
+
+    Raises:
+        UsageError: It has none, to do what `purpose` says with.
+        BlockedError: It is backed by itself.
+    """
+    backing = graph.backing_of(image)
+    name = graph[image].display_path
+    if backing is None:
+        raise UsageError(f"{name} has no backing file to {purpose}")
+    if backing == image:
+        raise BlockedError(f"loop: {name} is backed by itself; mend the link")
+    return backing
 
 
 def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
-    """Give the image below `top` that `name` means: a path, or a backing file name as an overlay records it.
+    """Give the image below `top` that `name` means.
+
+    It is taken as qemu-img takes it, relative to the folder of each overlay in turn (``bdrv_find_backing_image``), and
+    beyond that as any path is, relative to the working directory.
 
     Raises:
-        UsageError: No image below `top` is called so.
+        UsageError: No image below `top` is called so, or both ways lead to one and not to the same.
     """
+    chain = graph.chain(top)
+    recorded = next((b for o, b in pairwise(chain) if _is_called(graph, o, b, name)), None)
+    given = _identity(Path(name))
+    if given not in chain[1:]:
+        given = None
+    if recorded is not None and given is not None and recorded != given:
+        raise UsageError(
+            f"{printable(name)} may mean {graph[recorded].display_path} or {graph[given].display_path}",
+            "give the whole path",
+        )
+    found = recorded or given
+    if found is None:
+        below = ", ".join(graph[i].name for i in chain[1:]) or "nothing"
+        raise UsageError(f"{printable(name)} is not below {graph[top].name} in its chain", f"below it: {below}")
+    return found
+
+
+def _is_called(graph: ChainGraph, overlay: ImageId, backing: ImageId, name: str) -> bool:
+    """Whether `name` is what `overlay` calls its backing file, as recorded or by another path to the same file."""
+    link = graph[overlay].backing
+    if link is not None and link.name == name:
+        return True
+    return not has_protocol(name) and _identity(graph[overlay].path.parent / name) == backing
+
+
+def _identity(path: Path) -> ImageId | None:
+    """Give the identity of the file at `path`, or None where there is none."""
     from backchain.image import image_id
 
-    chain = graph.chain(top)
     try:
-        named = image_id(Path(name).stat())
+        return image_id(path.stat())
     except (OSError, ValueError):
-        named = None
-    if named in chain[1:]:
-        return named
-    if named is None:
-        for overlay, backing in pairwise(chain):
-            link = graph[overlay].backing
-            if link is not None and link.name == name:
-                return backing
-    below = ", ".join(graph[i].name for i in chain[1:]) or "nothing"
-    raise UsageError(f"{printable(name)} is not below {graph[top].name} in its chain", f"below it: {below}")
+        return None
 
 
 def execute(
-    graph: ChainGraph, operation: Operation, request: Request, *, remove_leftovers: bool = False
+    graph: ChainGraph, operation: Operation, request: Request, *, remove_leftovers: bool = False,
+    emit: Emit = print_json,
 ) -> int:  # fmt: skip
     """Plan the operation, ask, run it, and say what it did; give the exit status.
 
@@ -151,6 +198,7 @@ def execute(
         operation: What is asked for.
         request: The options that every changing command takes.
         remove_leftovers: Remove what the operation leaves behind, when the rest was verified as a whole.
+        emit: Takes the result's JSON document, where one is asked for.
 
     Raises:
         BackchainError: The plan is blocked, the answer was no, or the run failed.
@@ -166,18 +214,18 @@ def execute(
         return _status_of(stopping)
     if stopping:
         if request.as_json:
-            _print_json(plan.to_json() | _nothing_written("blocked"))
+            emit(plan.to_json() | _nothing_written("blocked"))
         raise _refusal(stopping)
     if not request.yes:
         _ask(plan)
-    return _run(plan, request, remove_leftovers=remove_leftovers)
+    return _run(plan, request, remove_leftovers=remove_leftovers, emit=emit)
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
     from backchain_tui.plan_text import plan_text
 
     if as_json:
-        _print_json(plan.to_json())
+        print_json(plan.to_json())
     else:
         click.echo(plan_text(plan), nl=False)
 
@@ -197,7 +245,7 @@ def _ask(plan: Plan) -> None:
     click.confirm("Go on?", abort=True, err=True)
 
 
-def _run(plan: Plan, request: Request, *, remove_leftovers: bool) -> int:
+def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) -> int:
     from backchain.jobs import Job
     from backchain.verify import Extent
     from backchain_tui.running import run_job
@@ -212,7 +260,7 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool) -> int:
             progress = job.progress()
             status = "cancelled" if job.state == "cancelled" else "failed"
             written = _nothing_written(status) | {"clusters": progress.clusters, "bytes": progress.bytes}
-            _print_json(plan.to_json() | written | {"seconds": round(progress.seconds, 6), "error": error.message})
+            emit(plan.to_json() | written | {"seconds": round(progress.seconds, 6), "error": error.message})
         raise
     refused: BackchainError | None = None
     removed: tuple[str, ...] = ()
@@ -222,7 +270,7 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool) -> int:
         except BackchainError as error:
             refused = error
     if request.as_json:
-        _print_json(result.to_json() | ({"removed": list(removed)} if remove_leftovers else {}))
+        emit(result.to_json() | ({"removed": list(removed)} if remove_leftovers else {}))
     elif not request.quiet:
         from backchain_tui.plan_words import closing
 
@@ -288,7 +336,3 @@ def _refusal(stopping: tuple[Hazard, ...]) -> BackchainError:
         codes = " ".join(f"--force {code}" for code in dict.fromkeys(h.code for h in stopping))
         return kind(message, f"{codes} goes on in spite of it")
     return kind(message, "-n shows the whole plan")
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    click.echo(json.dumps(document, indent=2))

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import click
 
-from backchain.errors import UsageError
-from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image, named_file
+from backchain_tui.commands.changing import (
+    Request,
+    changing_options,
+    execute,
+    find_base,
+    find_image,
+    named_files,
+    require_backing,
+)
 from backchain_tui.commands.options import cache_option, format_option, leftovers_option, require_format
 
 
@@ -30,10 +37,9 @@ def commit(
     from backchain.discover import discover
     from backchain.operations import Commit
 
-    graph = discover([top, *named_file(base)], scan=request.scan)
+    graph = discover([top, *named_files(base, top)], scan=request.scan)
     image = find_image(graph, top)
     require_format(graph[image], image_format)
-    target = find_base(graph, image, base) if base is not None else graph.backing_of(image)
-    if target is None:
-        raise UsageError(f"{graph[image].display_path} has no backing file to commit into")
+    backing = require_backing(graph, image, "commit into")
+    target = find_base(graph, image, base) if base is not None else backing
     return execute(graph, Commit(target, image, keep_top), request, remove_leftovers=remove_leftovers)

@@ -9,6 +9,7 @@ import click
 
 from backchain.errors import ImageInUseError, UnsupportedImageError
 from backchain.filename import printable
+from backchain_tui.commands.options import parse_offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,11 +21,26 @@ _LINES_AT_ONCE = 512
 
 
 @click.command("map", short_help="the same answer as qemu-img map")
-@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.argument("image", metavar="IMAGE")
 @click.option("--output", type=click.Choice(["human", "json"]), default="human", help="Default: human.")
-@click.option("-f", "image_format", metavar="FMT", type=click.Choice(["qcow2", "raw"]), help="Format of IMAGE.")
+@click.option(
+    "-f",
+    "--format",
+    "image_format",
+    metavar="FMT",
+    type=click.Choice(["qcow2", "raw"]),
+    help="Format of IMAGE: qcow2 or raw.",
+)
+@click.option(
+    "-s", "--start-offset", metavar="OFFSET", type=parse_offset, default="0", help="Where to begin (default: 0)."
+)
+@click.option(
+    "-l", "--max-length", metavar="LEN", type=parse_offset, help="Bytes to map at most (default: up to the end)."
+)
 @click.option("-U", "--force-share", is_flag=True, help="Read the image even if another process writes to it.")
-def map_(image: Path, output: str, image_format: str | None, *, force_share: bool) -> None:
+def map_(
+    image: str, output: str, image_format: str | None, start_offset: int, max_length: int | None, *, force_share: bool
+) -> None:
     """Show which layer of the chain provides each part of IMAGE.
 
     The answer is that of qemu-img map, extent for extent; JSON also says which extents are compressed.
@@ -32,11 +48,11 @@ def map_(image: Path, output: str, image_format: str | None, *, force_share: boo
     from backchain.chain import open_chain
     from backchain.mapping import qemu_map
 
-    chain = open_chain(image, image_format=image_format)
+    chain = open_chain(Path(image), image_format=image_format)
     if not force_share:
         _require_unused(chain)
-    extents = qemu_map(chain)
-    _write(_json_lines(extents) if output == "json" else _human_lines(extents))
+    extents = qemu_map(chain, start_offset, max_length)
+    _write(_json_lines(extents) if output == "json" else _human_lines(extents, _names(image, chain)))
 
 
 def _require_unused(chain: Sequence[ImageInfo]) -> None:
@@ -53,14 +69,16 @@ def _require_unused(chain: Sequence[ImageInfo]) -> None:
 
 
 def _write(pieces: Iterable[str]) -> None:
-    """Write text in large pieces: a fragmented image has millions of lines."""
+    """Write text in large pieces: a fragmented image has millions of lines. What comes before an error is written."""
     batch: list[str] = []
-    for piece in pieces:
-        batch.append(piece)
-        if len(batch) >= _LINES_AT_ONCE:
-            click.echo("".join(batch), nl=False)
-            batch.clear()
-    click.echo("".join(batch), nl=False)
+    try:
+        for piece in pieces:
+            batch.append(piece)
+            if len(batch) >= _LINES_AT_ONCE:
+                click.echo("".join(batch), nl=False)
+                batch.clear()
+    finally:
+        click.echo("".join(batch), nl=False)
 
 
 def _json_lines(extents: Iterable[Extent]) -> Iterator[str]:
@@ -80,8 +98,31 @@ def _json(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _human_lines(extents: Iterable[Extent]) -> Iterator[str]:
+def _names(image: str, chain: Sequence[ImageInfo]) -> list[str]:
+    """Give the names of a chain's files as qemu-img shows them: as given, and from there on as the links lead.
+
+    Source: ``path_combine`` in QEMU's block.c, which joins text and folds nothing away.
+    """
+    names = [image]
+    for overlay in chain[:-1]:
+        link = overlay.backing
+        assert link is not None
+        if link.name.startswith("json:"):
+            names.append(str(link.path))
+        elif link.name.startswith("file:"):
+            names.append(link.name.removeprefix("file:"))
+        else:
+            folder = "" if link.name.startswith("/") else names[-1][: names[-1].rfind("/") + 1]
+            names.append(folder + link.name)
+    return names
+
+
+def _human_lines(extents: Iterable[Extent], names: Sequence[str]) -> Iterator[str]:
     """Give the table in lines: data that has a place in a file.
+
+    Args:
+        extents: What is mapped.
+        names: The names of the chain's files, the top's first.
 
     Raises:
         UnsupportedImageError: Data has no such place because it is compressed, as in qemu-img.
@@ -94,7 +135,7 @@ def _human_lines(extents: Iterable[Extent]) -> Iterator[str]:
             raise UnsupportedImageError(
                 f"the data at {e.start:#x} is compressed and has no offset", "--output json shows it"
             )
-        yield f"{_hex(e.start)}{_hex(e.length)}{_hex(e.offset)}{printable(str(e.path))}\n"
+        yield f"{_hex(e.start)}{_hex(e.length)}{_hex(e.offset)}{printable(names[e.depth])}\n"
 
 
 def _hex(value: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from backchain.filename import printable
 if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageInfo
+
+_UNITS = "bkmgtpe"
+_MOST = (1 << 63) - 1
 
 scan_option = click.option(
     "--scan",
@@ -27,10 +31,18 @@ scan_option = click.option(
 format_option = click.option("-f", "image_format", metavar="FMT", help="Format of the image: qcow2.")
 """``-f FMT``, as parameter `image_format`."""
 
+_cache_mode = click.Choice(["none", "off", "writeback", "unsafe", "directsync", "writethrough"])
+
 cache_option = click.option(
-    "-t", "cache", metavar="CACHE", expose_value=False, help="As in qemu-img; has no effect here."
+    "-t", "cache", metavar="CACHE", type=_cache_mode, expose_value=False, help="As in qemu-img; has no effect here."
 )
 """``-t CACHE``, which is taken for the sake of scripts: what is written is always flushed in order."""
+
+source_cache_option = click.option(
+    "-T", "source_cache", metavar="CACHE", type=_cache_mode, expose_value=False,
+    help="As in qemu-img; has no effect here.",
+)  # fmt: skip
+"""``-T CACHE``, likewise."""
 
 leftovers_option = click.option(
     "--delete", "remove_leftovers", is_flag=True,
@@ -52,16 +64,47 @@ def require_format(image: ImageInfo, expected: str | None) -> None:
 
 
 def parse_size(text: str) -> int:
-    """Read a number of bytes with the suffixes of qemu-img: 10M, 1.5G, 4096 (powers of 1024).
+    """Read a number of bytes, at least 1, as `parse_offset` does.
 
     Raises:
-        click.BadParameter: It is none, or less than 1.
+        click.BadParameter: It is none, or 0.
     """
-    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)([bkmgt]?)", text.strip(), re.IGNORECASE)
-    count = int(float(match[1]) * 1024 ** "bkmgt".index(match[2].lower() or "b")) if match else 0
-    if count < 1:
-        raise click.BadParameter(f"{printable(text)!r} is not a size such as 10M, 1G or 4096")
+    count = _bytes(text)
+    if not count:
+        raise _no_size(text)
     return count
+
+
+def parse_offset(text: str) -> int:
+    """Read a number of bytes with the suffixes of qemu-img: 10M, 1.5G, 4096, 0x10000, 0 (powers of 1024).
+
+    Raises:
+        click.BadParameter: It is none, or does not fit into 63 bits.
+    """
+    count = _bytes(text)
+    if count is None:
+        raise _no_size(text)
+    return count
+
+
+def _bytes(text: str) -> int | None:
+    """Give the bytes that `text` stands for (a half is rounded up, a fraction needs a unit), or None."""
+    text = text.strip()
+    if re.fullmatch(r"0x[0-9a-f]{1,16}", text, re.IGNORECASE | re.ASCII):
+        count = int(text, 16)
+    elif match := re.fullmatch(rf"(\d{{1,20}})(\.\d{{0,40}})?([{_UNITS}]?)", text, re.IGNORECASE | re.ASCII):
+        unit = 1024 ** _UNITS.index(match[3].lower() or "b")
+        fraction = Fraction(f"0{match[2]}0") if match[2] else Fraction(0)
+        if fraction and unit == 1:
+            return None
+        count = int((int(match[1]) + fraction) * unit + Fraction(1, 2))
+    else:
+        return None
+    return count if count <= _MOST else None
+
+
+def _no_size(text: str) -> click.BadParameter:
+    return click.BadParameter(f"{printable(text)!r} is not a size such as 10M, 1G or 4096")
 
 
 def show_incomplete(graph: ChainGraph) -> None:

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import click
 
-from backchain.errors import UsageError
-from backchain_tui.commands.changing import Request, changing_options, execute, find_base, find_image, named_file
+from backchain_tui.commands.changing import (
+    Request,
+    changing_options,
+    execute,
+    find_base,
+    find_image,
+    named_files,
+    require_backing,
+)
 from backchain_tui.commands.options import cache_option, format_option, leftovers_option, require_format
 
 
@@ -28,10 +35,9 @@ def pull(
     from backchain.discover import discover
     from backchain.operations import Pull
 
-    graph = discover([image, *named_file(base)], scan=request.scan)
+    graph = discover([image, *named_files(base, image)], scan=request.scan)
     found = find_image(graph, image)
     require_format(graph[found], image_format)
-    if graph.backing_of(found) is None:
-        raise UsageError(f"{graph[found].display_path} has no backing file to pull from")
+    require_backing(graph, found, "pull from")
     below = find_base(graph, found, base) if base is not None else None
     return execute(graph, Pull(found, below), request, remove_leftovers=remove_leftovers)

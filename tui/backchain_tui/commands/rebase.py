@@ -10,7 +10,13 @@ import click
 from backchain.errors import MissingImageError, UnsupportedImageError, UsageError
 from backchain.filename import has_protocol, printable, resolve_backing
 from backchain_tui.commands.changing import Request, changing_options, execute, find_image
-from backchain_tui.commands.options import cache_option, format_option, leftovers_option, require_format
+from backchain_tui.commands.options import (
+    cache_option,
+    format_option,
+    leftovers_option,
+    require_format,
+    source_cache_option,
+)
 
 if TYPE_CHECKING:
     from backchain.graph import ChainGraph
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 )
 @format_option
 @cache_option
-@click.option("-T", "source_cache", metavar="CACHE", expose_value=False, help="As in qemu-img; has no effect here.")
+@source_cache_option
 @click.option("-U", "--force-share", is_flag=True, expose_value=False, help="As in qemu-img; has no effect here.")
 @leftovers_option
 @changing_options

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from backchain.errors import UsageError
-from backchain_tui.commands.changing import Request, changing_options, execute
+from backchain_tui.commands.changing import Emit, Request, changing_options, execute, print_json
 
 if TYPE_CHECKING:
     from backchain.journal import Record
@@ -38,12 +37,15 @@ def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) 
     records = [r for r in read_journals([place]) if r.interrupted]
     if not (finish or undo) or request.dry_run:
         return _tell(records, as_json=request.as_json)
+    results: list[dict[str, Any]] = []
     for record in records:
         if finish:
-            _finish(record, request)
+            _finish(record, request, results.append)
         else:
-            _undo(record, request)
-    if not records and not request.quiet:
+            results.append(_undo(record, request))
+    if request.as_json:
+        print_json({"finished" if finish else "undone": results})
+    elif not records and not request.quiet:
         click.echo("No interrupted job was found.")
     return 0
 
@@ -52,7 +54,7 @@ def _tell(records: list[Record], *, as_json: bool) -> int:
     from backchain_tui.recovery_words import headline, story
 
     if as_json:
-        click.echo(json.dumps({"interrupted": [_to_json(r) for r in records]}, indent=2))
+        print_json({"interrupted": [_to_json(r) for r in records]})
         return 0
     for record in records:
         click.echo(headline(record))
@@ -87,29 +89,30 @@ def _to_json(record: Record) -> dict[str, Any]:
     }
 
 
-def _finish(record: Record, request: Request) -> None:
-    """Run what remains, one operation after the other, each planned anew.
+def _finish(record: Record, request: Request, emit: Emit) -> None:
+    """Run what remains, one operation after the other, each planned anew; `emit` takes their results.
 
     Raises:
         BackchainError: One of them is blocked or fails; the journal stays.
     """
-    from backchain.recovery import close, graph_of, tidy_up, what_remains
+    from backchain import recovery
 
-    done: Operation | None = None
-    while (rest := what_remains(record, graph := graph_of(record))) is not None:
-        if rest == done:  # a copy that is done leaves no trace by which it could be told
-            break
-        execute(graph, rest, request)
-        done = rest
-    tidy_up(record) if done is None else close(record)
+    recovery.finish(record, lambda graph, rest: execute(graph, rest, request, emit=emit))
 
 
-def _undo(record: Record, request: Request) -> None:
+def _undo(record: Record, request: Request) -> dict[str, Any]:
     from backchain.recovery import tidy_up
     from backchain_tui.recovery_words import headline, tidied_text
 
     if not request.yes:
         click.confirm(f"{headline(record)}: leave it as it is and forget it?", abort=True, err=True)
     tidied = tidy_up(record)
-    if not request.quiet:
+    if not request.quiet and not request.as_json:
         click.echo(f"{headline(record)}: {tidied_text(tidied)}")
+    return {
+        "operation": record.intent.operation,
+        "target": str(record.intent.target),
+        "leaked_clusters": {str(p): n for p, n in tidied.leaks.items()},
+        "removed": [str(p) for p in tidied.removed],
+        "problems": list(tidied.problems),
+    }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -156,7 +157,7 @@ class ClusterMap(Widget, can_focus=True):
         if self._view is None:
             note = self.get_component_rich_style("cluster-map--note")
             text = self._message if y == 0 else ""
-            return Strip([Segment(shorten(text, width, ascii_only=self._ascii).ljust(width), note)], width)
+            return self._line(text, width, note)
         if y >= self._grid_lines:
             return self._legend(width) if y > self._grid_lines else self._words(width)
         segments = [
@@ -270,14 +271,18 @@ class ClusterMap(Widget, can_focus=True):
         style = self.get_component_rich_style("cluster-map--note")
         cluster = self._hover if self._hover is not None else self._view.cursor
         text = cell_text(self._view.describe(cluster), self._names, own=self._view.disk.own)
-        return Strip([Segment(shorten(text, width, ascii_only=self._ascii).ljust(width), style)], width)
+        return self._line(text, width, style)
+
+    def _line(self, text: str, width: int, style: Style) -> Strip:
+        """Give a line of words, which may hold names out of files, so that it fills the width."""
+        return Strip([Segment(shorten(text, width, ascii_only=self._ascii), style)]).adjust_cell_length(width, style)
 
     def _legend(self, width: int) -> Strip:
         note = self.get_component_rich_style("cluster-map--note")
         segments = []
         entries = self._legend_entries()
-        longest = max((len(name) for _, name in entries), default=0)
-        while longest > _SHORTEST_NAME and sum(min(len(n), longest) + 4 for _, n in entries) - 2 > width:
+        longest = max((cell_len(name) for _, name in entries), default=0)
+        while longest > _SHORTEST_NAME and sum(min(cell_len(n), longest) + 4 for _, n in entries) - 2 > width:
             longest -= 1
         gap = "  " if longest > _SHORTEST_NAME else " "
         for look, name in entries:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
+
 from backchain_tui import formatting as fmt
 
 if TYPE_CHECKING:
@@ -66,9 +68,9 @@ def cell_text(cell: CellText, names: Sequence[str], *, own: bool) -> str:
 
 
 def shorten(text: str, width: int, *, ascii_only: bool) -> str:
-    """Cut a line to `width` columns."""
+    """Cut a line to `width` columns of the terminal."""
     if ascii_only:
         text = fmt.ascii_text(text)
-    if len(text) <= width:
+    if cell_len(text) <= width:
         return text
-    return text[: max(0, width - 1)] + ("~" if ascii_only else "…")
+    return set_cell_size(text, max(0, width - 1)).rstrip() + ("~" if ascii_only else "…")

@@ -1,0 +1,241 @@
+"""After a death: the journal tells what was interrupted; leaving it costs nothing, and finishing it does all of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backchain import recovery
+from backchain.discover import discover
+from backchain.engines.builtin import BuiltinEngine
+from backchain.errors import MissingImageError
+from backchain.image import ImageState
+from backchain.jobs import Job
+from backchain.journal import SCRATCH_SUFFIX, Stage, is_journal
+from backchain.operations import Commit, Delete, Rebase, Snapshot
+from backchain.planning import make_plan
+
+from . import qemu
+from .home import Home
+from .judging import Judge
+from .recording import Flush, Sync, recorded
+from .scenes import Scene
+from .states import State, States
+from .trial import FORCED, assert_same_view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from backchain.graph import ChainGraph
+    from backchain.journal import Record
+    from backchain.operations import Operation
+
+    from .folders import Folders
+    from .recording import Recording
+
+CASES = [
+    ("commit", "4k"), ("commit-active", "4k"), ("commit-under-two", "4k"), ("snapshot", "4k"), ("delete", "4k"),
+    ("rebase-link", "long-names"),
+]  # fmt: skip
+SLOW_CASES = [
+    ("commit-next", "4k"), ("commit-kept", "4k"), ("commit", "512"), ("commit", "raw-base"), ("commit", "growing"),
+    ("commit", "shorter-base"), ("commit", "shared-tables"), ("commit", "refcount-1"), ("commit", "v2"),
+    ("commit-under-two", "512"), ("commit-under-two", "long-names"), ("commit-active", "512"),
+    ("commit-active", "extended-l2"), ("commit-active", "shorter-raw-base"), ("commit-active", "compressed"),
+    ("commit-next", "batches"), ("pull", "4k"), ("pull", "refcount-64"), ("pull", "batches-shared"),
+    ("pull-everything", "64k"), ("pull-everything", "v2"), ("rebase", "4k"), ("rebase", "extended-l2"),
+    ("rebase-elsewhere", "compressed"), ("rebase-onto-nothing", "shared-tables"), ("rebase-link", "512"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("deed", "layout"), [*CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)]
+)
+def test_recovery_from_every_stage(memory: Folders, deed: str, layout: str) -> None:
+    with memory.fresh() as folder:
+        scene = Scene(deed, layout, folder / "images")
+        assert scene.plan
+        home = Home(scene.folder, folder / "pins")
+        with recorded(scene.folder) as recording:
+            scene.run()
+        states = States(recording)
+        recovered = [r for s in stages(recording, states) for r in both_ways(scene, home, states, s)]
+        assert len(recovered) >= 6
+        expected = replace(scene.expected(), leaks=False)
+        Judge(folder / "judge", expected, states.contents.__getitem__).judge(recovered)
+
+
+def stages(recording: Recording, states: States) -> list[State]:
+    """Give the states around each flush, and those in which all that is not flushed is lost; each once."""
+    flushes = [n for n, e in enumerate(recording.events) if isinstance(e, Flush | Sync)]
+    around = [states.killed_before(n + more) for n in flushes for more in (0, 1)]
+    return list({state.key: state for state in (*around, *states.all_lost())}.values())
+
+
+def both_ways(scene: Scene, home: Home, states: States, state: State) -> Iterator[State]:
+    """Recover from a state by leaving and by finishing what was interrupted; give what each leads to."""
+    for recover in (leave, finish):
+        home.put({name: states.contents[digest] for name, digest in state.files.items()})
+        records = discover([scene.folder]).interrupted
+        if not records:
+            continue
+        story = f"{state.story}: {recover.__name__}"
+        try:
+            (record,) = records
+            recover(scene, record)
+            assert_tidy(scene.folder)
+        except Exception as error:
+            raise AssertionError(f"{story}: {error}") from error
+        yield now(scene.folder, story, states.contents)
+
+
+def now(folder: Path, story: str, contents: dict[str, bytes]) -> State:
+    """Give the images of a folder as they are, journals left out."""
+    files = {}
+    for path in folder.iterdir():
+        if not is_journal(path.name):
+            files[path.name] = qemu.digest(path)
+            contents.setdefault(files[path.name], path.read_bytes())
+    return State(story, files)
+
+
+def leave(scene: Scene, record: Record) -> None:
+    """Tidy up, and leave the links as they are."""
+    tidied = recovery.tidy_up(record)
+    assert tidied.problems == ()
+
+
+def finish(scene: Scene, record: Record) -> None:
+    """Do what is left; then all must be as after a run that nothing interrupted."""
+    assert recovery.finish(record, perform).problems == ()
+    assert_finished(scene)
+
+
+def perform(graph: ChainGraph, operation: Operation) -> None:
+    """Plan an operation and run it, as the command line does."""
+    plan = make_plan(graph, operation)
+    assert not plan.stopping(FORCED), plan.stopping(FORCED)
+    BuiltinEngine().run(plan, Job(plan), FORCED)
+
+
+def assert_tidy(folder: Path) -> None:
+    """Nothing is left of what was made in part, and no journal asks for more."""
+    graph = discover([folder])
+    assert graph.interrupted == ()
+    assert [r.stage for r in graph.surroundings.journals] in ([], [Stage.LEFT])
+    assert not [p for p in folder.iterdir() if p.name.endswith(SCRATCH_SUFFIX)]
+
+
+def assert_finished(scene: Scene) -> None:
+    """The chain is as the plan said it would be."""
+    plan, operation = scene.plan, scene.operation
+    for relink in plan.relinked:
+        path = plan.info(relink.image).path
+        info = qemu.info(path)
+        assert info.get("backing-filename") == relink.name, path.name
+        assert info.get("backing-filename-format") == relink.format, path.name
+    graph = discover([scene.folder])
+    if isinstance(operation, Commit):
+        base, top = scene.paths["base"], scene.views[plan.before[operation.top].path.name]
+        assert_same_view(base, top + scene.views[base.name][len(top) :], qemu.view(base))
+        invalid = {i.path for i in graph.images.values() if i.state is ImageState.INVALID}
+        assert invalid == {plan.before[i].path for i in plan.invalidated}
+        if plan.emptied is not None:
+            assert not any(e["data"] for e in qemu.map_json(plan.before[plan.emptied].path) if e["depth"] == 0)
+    elif isinstance(operation, Snapshot):
+        assert operation.overlay.exists()
+    elif isinstance(operation, Delete):
+        assert not scene.written & {p.name for p in scene.folder.iterdir()}
+
+
+# --- what must not be done --------------------------------------------------------------------------------------------
+
+
+def interrupted(scene: Scene, pins: Path, image: str | None, flush: int = 0) -> Record:
+    """Kill the scene's run right after a flush of an image, or as soon as the journal is there.
+
+    Returns:
+        The journal that is left.
+    """
+    home = Home(scene.folder, pins)
+    assert scene.plan
+    with recorded(scene.folder) as recording:
+        scene.run()
+    awaited = Sync() if image is None else Flush(recording.names[scene.paths[image].name])
+    state = States(recording)
+    number = [n for n, e in enumerate(recording.events) if e == awaited][flush]
+    files = state.killed_before(number + 1).files
+    home.put({name: state.contents[digest] for name, digest in files.items()})
+    (record,) = discover([scene.folder]).interrupted
+    return record
+
+
+@pytest.mark.parametrize("deed", ["pull", "rebase", "commit"])
+def test_a_base_that_is_gone_stops_the_finish(tmp_path: Path, deed: str) -> None:
+    """Without the image that was asked for, an operation onto nothing would be another operation."""
+    scene = Scene(deed, "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base" if deed == "commit" else "over")
+    gone = scene.paths["mid" if deed == "rebase" else "base"]
+    gone.rename(tmp_path / "elsewhere")
+    before = {p: qemu.digest(p) for p in scene.paths.values() if p != gone}
+    with pytest.raises(MissingImageError, match=f"{gone.name} is gone"):
+        recovery.finish(record, perform)
+    assert {p: qemu.digest(p) for p in before} == before
+    assert record.path.exists()
+    (tmp_path / "elsewhere").rename(gone)
+    finish(scene, record)
+    assert_tidy(scene.folder)
+
+
+def test_a_file_of_the_same_name_is_not_deleted(tmp_path: Path) -> None:
+    """What took a removed image's name since is another image."""
+    scene = Scene("delete", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", None)
+    assert record.intent.operation == "delete"
+    over = scene.paths["over"]
+    over.unlink()
+    qemu.create(over, 1 << 20)
+    tidied = recovery.finish(record, perform)
+    assert tidied.problems == ()
+    assert over.exists()
+    assert not scene.paths["over2"].exists()
+    assert discover([scene.folder]).interrupted == ()
+
+
+def test_a_rebase_of_the_name_alone_is_finished(tmp_path: Path) -> None:
+    """Old and new name lead to the same file, and yet the new one was asked for."""
+    scene = Scene("rebase-link", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", None)
+    assert isinstance(recovery.what_remains(record, recovery.graph_of(record)), Rebase)
+    recovery.finish(record, perform)
+    assert qemu.info(scene.paths["top"])["backing-filename"] == "././mid.qcow2"
+    assert recovery.what_remains(record, recovery.graph_of(record)) is None
+
+
+def test_what_a_commit_invalidated_is_known_before_its_end(tmp_path: Path) -> None:
+    """Killed after the last link and before the journal's last line: no overlay counts that nothing reads through."""
+    scene = Scene("commit", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over", -1)
+    assert record.stage is Stage.RELINKING
+    graph = discover([scene.folder])
+    invalid = {i.path for i in graph.images.values() if i.state is ImageState.INVALID}
+    assert invalid == {scene.paths["mid"], scene.paths["top"]}
+    assert recovery.what_remains(record, graph) is None
+
+
+def test_a_journal_whose_writer_lives_is_left_alone(tmp_path: Path) -> None:
+    scene = Scene("pull", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", None)
+    descriptor = os.open(record.path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        assert discover([scene.folder]).interrupted == ()
+        recovery.close(record)
+        assert record.path.exists()
+    finally:
+        os.close(descriptor)

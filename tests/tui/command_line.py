@@ -1,0 +1,29 @@
+"""The program run in a process of its own, as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMEOUT = 60
+
+
+def backchain(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "backchain_tui", *map(str, arguments)],
+        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=TIMEOUT,
+        stdin=subprocess.DEVNULL, check=False, errors="surrogateescape",
+    )  # fmt: skip
+
+
+def error_of(done: subprocess.CompletedProcess[str], status: int) -> str:
+    """Give the one line on standard error that belongs to an exit status."""
+    assert done.returncode == status, done.stderr
+    assert done.stderr.startswith("backchain: ")
+    assert done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("backchain: ").rstrip("\n")
