@@ -10,7 +10,7 @@ import numpy as np
 
 from backchain.graph import ChainGraph
 from backchain.image import ImageId, ImageInfo, ImageState
-from backchain.operations import Commit, Pull
+from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain.plan import CopyList, Hazard, Plan, Relink, Severity, SourceCopy
 
 if TYPE_CHECKING:
@@ -93,6 +93,47 @@ def pull(graph: ChainGraph, image_name: str, base: str | None, clusters: Sequenc
     return _plan(
         graph, Pull(top, base_id), top, between, clusters, relinked, (), tuple(i for i in unneeded if i not in needed),
         None, (),
+    )  # fmt: skip
+
+
+def rebase(
+    graph: ChainGraph, image_name: str, backing: str | None, clusters: Sequence[int] | None = None, *,
+    unsafe: bool = False,
+) -> Plan:  # fmt: skip
+    """Make the plan of a rebase; `clusters` per source, the topmost first."""
+    top, new = ImageId(image_name), ImageId(backing) if backing is not None else None
+    view = graph.chain(top)
+    sources = () if unsafe else view[1 : view.index(new) if new in view else len(view)]
+    name = None if backing is None else f"{backing}.qcow2"
+    relinked = [Relink(top, graph.backing_of(top), new, name, name and "qcow2")]
+    unneeded: list[ImageId] = []
+    for source in sources:
+        kept = graph.chain(new) if new is not None else ()
+        if set(graph.overlays_of(source)) <= {top, *unneeded} and source not in kept:
+            unneeded.append(source)
+    return _plan(graph, Rebase(top, new, unsafe), top, sources, clusters, relinked, (), tuple(unneeded), None, ())
+
+
+def snapshot(graph: ChainGraph, image_name: str, overlay: str) -> Plan:
+    """Make the plan of a new overlay."""
+    below = ImageId(image_name)
+    made = image(overlay, 200 * 1024)
+    operation = Snapshot(below, made.path)
+    empty = CopyList.nothing(CLUSTER)
+    relink = Relink(made.id, None, below, f"{image_name}.qcow2", "qcow2")
+    after = graph.with_changes(add=[made], relink={made.id: below})
+    return Plan(
+        operation, "builtin", made.id, (), empty, 200 * 1024, (relink,), (), (), None, (),
+        (("qemu-img", "qemu-img create"),), graph, after, {},
+    )  # fmt: skip
+
+
+def delete(graph: ChainGraph, *names: str, hazards: Sequence[Hazard] = ()) -> Plan:
+    """Make the plan of a removal; the images are named overlays first."""
+    images = tuple(ImageId(n) for n in names)
+    return Plan(
+        Delete(images), "builtin", images[0], (), CopyList.nothing(CLUSTER), 0, (), (), images, None, tuple(hazards),
+        (("qemu-img", "rm"),), graph, graph.with_changes(remove=images), {},
     )  # fmt: skip
 
 

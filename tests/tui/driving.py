@@ -99,6 +99,16 @@ async def planned(app: BackchainApp, pilot: Pilot[None]) -> OperationScreen:
     return operation(app)
 
 
+async def ended_well(app: BackchainApp, pilot: Pilot[None]) -> OperationScreen:
+    """Wait for the end of the job, which must be a good one."""
+    screen = operation(app)
+    await until(pilot, lambda: screen.ended)
+    await pilot.pause()
+    assert screen.job_run is not None
+    assert screen.job_run.job.error is None
+    return screen
+
+
 def label(app: BackchainApp) -> str:
     """Give the name of the image under the cursor."""
     screen = picture(app)
@@ -123,3 +133,17 @@ def text_of(app: BackchainApp, selector: str) -> str:
     lines = app.screen._compositor.render_strips()  # the painted cells
     region = widget.region
     return "\n".join(strip.text[region.x : region.right].rstrip() for strip in lines[region.y : region.bottom])
+
+
+def words_of(app: BackchainApp, selector: str) -> str:
+    """Give the text of a widget without its frame and its line breaks."""
+    return " ".join(text_of(app, selector).translate({ord("│"): " ", ord("┃"): " "}).split())
+
+
+async def asked(app: BackchainApp, pilot: Pilot[None]) -> str:
+    """Wait for a question and give its words."""
+    from backchain_tui.screens.question import Question
+
+    await until(pilot, lambda: isinstance(app.screen, Question) and app.screen.query("#question-rows"))
+    await pilot.pause()
+    return words_of(app, "#question")

@@ -18,7 +18,7 @@ from backchain_tui.diagram.layout import Zoom
 from backchain_tui.diagram.scene import View
 from backchain_tui.diagram.text import EMPTY, render_text
 
-from .builders import commit, five, forest, image, pull, sibling_hazard, sparklines
+from .builders import chain, commit, delete, five, forest, image, pull, rebase, sibling_hazard, snapshot, sparklines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,6 +69,19 @@ def figure_5() -> Plan:
     return pull(five(), "Snap-4", "RootBase")
 
 
+def four() -> ChainGraph:
+    """The chain of the old text from which sn2 is to go."""
+    return chain("base", "sn1", "sn2", "sn3")
+
+
+def two_chains() -> ChainGraph:
+    return forest({"old": None, "web-1": "old", "web-2": "web-1", "new": None, "new-1": "new"})
+
+
+def branched() -> ChainGraph:
+    return forest({"golden": None, "web": "golden", "web-1": "web", "db": "golden"})
+
+
 def with_siblings() -> Plan:
     graph = forest({"base": None, "s1": "base", "s2": "s1", "s3": "s2", "clone": "base", "other": "s2"})
     return commit(graph, "base", "s2", hazards=[sibling_hazard("clone")])
@@ -105,6 +118,26 @@ PICTURES: dict[str, Callable[[], str]] = {
     "commit-case-6": lambda: operation(lambda: commit(five(), "Snap-1", "Snap-3", [0, 30])),
     "commit-active": lambda: operation(lambda: commit(five(), "Snap-2", "Snap-4")),
     "commit-siblings": lambda: operation(with_siblings),
+    "rebase-ancestor": lambda: operation(lambda: rebase(four(), "sn3", "sn1")),
+    "rebase-ancestor-80": lambda: operation(lambda: rebase(four(), "sn3", "sn1"), 76, 17),
+    "rebase-ancestor-ascii": lambda: operation(lambda: rebase(four(), "sn3", "sn1"), 76, 18, ascii_only=True),
+    "rebase-ancestor-done": lambda: operation(
+        lambda: rebase(four(), "sn3", "sn1"), settled=True, removed=names("sn2"), progress={ImageId("sn2"): 1.0}
+    ),
+    "rebase-comparing": lambda: operation(lambda: rebase(four(), "sn3", "sn1", [0]), pending=True),
+    "rebase-foreign": lambda: operation(lambda: rebase(two_chains(), "web-2", "new-1")),
+    "rebase-foreign-80": lambda: operation(lambda: rebase(two_chains(), "web-2", "new-1"), 76, 17),
+    "rebase-branch": lambda: operation(lambda: rebase(branched(), "web-1", "db")),
+    "rebase-branch-80": lambda: operation(lambda: rebase(branched(), "web-1", "db"), 76, 17),
+    "rebase-none": lambda: operation(lambda: rebase(four(), "sn3", None)),
+    "rebase-unsafe": lambda: operation(lambda: rebase(four(), "sn3", "sn1", unsafe=True)),
+    "rebase-unsafe-foreign": lambda: operation(lambda: rebase(two_chains(), "web-2", "new-1", unsafe=True)),
+    "rebase-gives-a-base": lambda: operation(lambda: rebase(two_chains(), "old", "new-1", [])),
+    "snapshot": lambda: operation(lambda: snapshot(four(), "sn3", "sn4")),
+    "snapshot-80": lambda: operation(lambda: snapshot(five(), "Snap-4", "Snap-5"), 76, 17),
+    "snapshot-branch": lambda: operation(lambda: snapshot(four(), "sn1", "sn1-test")),
+    "delete": lambda: operation(lambda: delete(four(), "sn3")),
+    "delete-80": lambda: operation(lambda: delete(five(), "Snap-4"), 76, 17),
     "commit-in-a-long-chain": lambda: operation(long_chain, 76, 18),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,11 +11,15 @@ from hypothesis import strategies as st
 
 from backchain.graph import ChainGraph
 from backchain.image import ImageId
-from backchain_tui.diagram.figure import Figure, Stage, concerned, figure
+from backchain_tui.diagram.figure import Figure, Stage, Wire
 from backchain_tui.diagram.layout import Placement, Zoom, arrange, fit, lay_out, place
-from backchain_tui.diagram.text import longest_name
+from backchain_tui.diagram.measure import cell_width
+from backchain_tui.diagram.staging import concerned, figure
 
-from .builders import FIVE, chain, commit, five, forest, image, pull
+from .builders import FIVE, chain, commit, delete, five, forest, image, pull, rebase, snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def columns(placement: Placement) -> dict[str, tuple[int, int]]:
@@ -115,15 +121,27 @@ def test_a_chain_of_thousands_needs_no_recursion() -> None:
 
 def fitted(plan: object, width: int, height: int) -> Figure:
     """Lay a plan out as the widget does."""
-    return figure(plan, Zoom.AUTO, width, height, longest_name(plan.before, concerned(plan)))  # type: ignore[arg-type, attr-defined]
+    return figure(plan, Zoom.AUTO, width, height, max(cell_width(plan.info(i).label) for i in concerned(plan)))  # type: ignore[arg-type, attr-defined]
 
 
+TWO = forest(
+    {"o0": None, "o1": "o0", "o2": "o1", "o3": "o2", "o4": "o3", "n0": None, "n1": "n0", "n2": "n1", "n3": "n2"}
+)
+BRANCHED = forest({"root": None, "b1": "root", "b2": "b1", "b3": "b2", "b4": "b2", "c0": "root", "c1": "c0"})
 PLANS = {
     "figure-4": lambda: commit(five(), "RootBase", "Snap-3"),
     "figure-5": lambda: pull(five(), "Snap-4", "RootBase"),
     "alone": lambda: pull(five(), "Snap-4", None),
     "active": lambda: commit(five(), "Snap-2", "Snap-4"),
     "long": lambda: commit(chain(*(f"layer-{n:02}" for n in range(30))), "layer-02", "layer-24"),
+    "rebase-ancestor": lambda: rebase(five(), "Snap-4", "Snap-1"),
+    "rebase-foreign": lambda: rebase(TWO, "o4", "n2"),
+    "rebase-unsafe": lambda: rebase(TWO, "o4", "n2", unsafe=True),
+    "rebase-branch": lambda: rebase(BRANCHED, "b3", "c1"),
+    "rebase-none": lambda: rebase(five(), "Snap-4", None),
+    "snapshot": lambda: snapshot(five(), "Snap-4", "Snap-5"),
+    "snapshot-branch": lambda: snapshot(BRANCHED, "root", "d"),
+    "delete": lambda: delete(five(), "Snap-4"),
     "siblings": lambda: commit(
         forest({"base": None, "s1": "base", "s2": "s1", "s3": "s2", "x": "base", "y": "s1", "z1": "s2", "z2": "s2"}),
         "base", "s2",
@@ -145,6 +163,10 @@ def test_a_figure_fits_its_window_and_nothing_overlaps(name: str, width: int, he
     for x, first, last in drawn.stays:
         cells[first : last + 1, x] += 1
     assert cells.max() == 1
+    for wire in drawn.arcs:
+        above = drawn.boxes[wire.overlay].stage is Stage.BEFORE
+        row = drawn.boxes[wire.overlay].rect.y - 1 if above else drawn.channel + 1
+        assert not cells[row].any(), "nothing stands in the way of a link that bridges boxes"
 
 
 def test_images_keep_their_column_from_before_to_after() -> None:
@@ -179,11 +201,71 @@ def test_a_pull_leaves_the_links_between_images_that_stay_valid() -> None:
     assert after == {"Snap-1", "Snap-2", "Snap-3"}
 
 
+def names_on(drawn: Figure, stage: Stage) -> list[str | None]:
+    """Give who stands on a row, from left to right; None for those left out."""
+    boxes = [b for b in drawn.boxes if b.stage is stage and b.zoom is drawn.zoom]
+    return [b.image for b in sorted(boxes, key=lambda b: b.rect.x)]
+
+
+def links_of(drawn: Figure, wires: Sequence[Wire], stage: Stage) -> set[tuple[str | None, str | None]]:
+    ends = [(drawn.boxes[w.overlay], drawn.boxes[w.backing]) for w in wires]
+    return {(a.image, b.image) for a, b in ends if a.stage is stage}
+
+
+def test_a_foreign_base_stands_at_the_left_on_both_rows() -> None:
+    drawn = fitted(PLANS["rebase-foreign"](), 198, 40)
+    expected = ["n0", "n1", "n2", "o0", "o1", "o2", "o3", "o4"]
+    assert names_on(drawn, Stage.BEFORE) == names_on(drawn, Stage.AFTER) == expected
+    assert links_of(drawn, drawn.relinks, Stage.AFTER) == {("o4", "n2")}
+    assert [s.images for s in drawn.streams] == [(f"o{n}",) for n in range(4)]
+    assert not drawn.arcs
+
+
+def test_what_backs_a_foreign_base_is_left_out_when_it_is_narrow() -> None:
+    links = {f"n{n}": f"n{n - 1}" if n else None for n in range(9)}
+    drawn = fitted(rebase(forest({**links, "o0": None, "o1": "o0"}), "o1", "n8"), 76, 17)
+    assert names_on(drawn, Stage.BEFORE) == names_on(drawn, Stage.AFTER) == ["n0", None, "n8", "o0", "o1"]
+
+
+def test_an_unsafe_rebase_moves_no_data() -> None:
+    drawn = fitted(PLANS["rebase-unsafe"](), 118, 24)
+    assert drawn.streams == ()
+    assert links_of(drawn, drawn.relinks, Stage.AFTER) == {("o4", "n2")}
+
+
+def test_what_both_chains_share_comes_first_and_a_link_bridges_the_new_one() -> None:
+    drawn = fitted(PLANS["rebase-branch"](), 198, 40)
+    assert names_on(drawn, Stage.BEFORE) == ["root", "c0", "c1", "b1", "b2", "b3"]
+    assert links_of(drawn, drawn.arcs, Stage.BEFORE) == {("b1", "root")}
+    assert links_of(drawn, drawn.arcs, Stage.AFTER) == {("b1", "root")}
+    assert ("c0", "root") in links_of(drawn, drawn.wires, Stage.BEFORE)
+    assert "b4" in {b.image for b in drawn.boxes if b.zoom is Zoom.PILL}, "whoever still needs b2 is shown"
+
+
+def test_a_new_overlay_is_there_afterwards_alone() -> None:
+    drawn = fitted(PLANS["snapshot"](), 118, 24)
+    assert names_on(drawn, Stage.AFTER)[-2:] == ["Snap-4", "Snap-5"]
+    assert "Snap-5" not in names_on(drawn, Stage.BEFORE)
+    assert ("Snap-5", "Snap-4") in links_of(drawn, drawn.wires, Stage.AFTER)
+    assert drawn.streams == drawn.relinks == ()
+
+
+def test_the_other_overlays_are_siblings_of_a_new_one() -> None:
+    drawn = fitted(PLANS["snapshot-branch"](), 118, 24)
+    assert {b.image for b in drawn.boxes if b.zoom is Zoom.PILL} == {"b1", "c0"}
+
+
+def test_a_removed_image_keeps_its_place_and_loses_its_link() -> None:
+    drawn = fitted(PLANS["delete"](), 118, 24)
+    assert names_on(drawn, Stage.AFTER) == list(FIVE)
+    assert ("Snap-4", "Snap-3") not in links_of(drawn, drawn.wires, Stage.AFTER)
+    assert all(drawn.boxes[n].image == "Snap-4" for n, _ in drawn.notes)
+
+
 def test_an_image_that_stands_alone_has_no_new_link() -> None:
     drawn = fitted(PLANS["alone"](), 118, 24)
     assert drawn.relinks == ()
-    assert drawn.detached is not None
-    assert drawn.boxes[drawn.detached].image == "Snap-4"
+    assert [(drawn.boxes[n].image, t) for n, t in drawn.notes] == [("Snap-4", "no backing file: stands alone")]
 
 
 def test_what_takes_no_part_is_left_out_before_the_boxes_get_too_narrow() -> None:

@@ -9,12 +9,14 @@ import pytest
 from backchain.image import ImageState
 from backchain.jobs import JobState
 from backchain.operations import Commit, Pull
+from backchain_tui.choice import RangeChoice
 from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.question import Question
 from backchain_tui.widgets.job_panel import JobPanel
 from tests.core import qemu
 from tests.tui.driving import (
     MIB,
+    asked,
     branches,
     figure,
     label,
@@ -25,6 +27,7 @@ from tests.tui.driving import (
     running,
     text_of,
     until,
+    words_of,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
 
 def chosen(screen: OperationScreen) -> tuple[str, str | None]:
     """Give the names of top (or image) and base."""
-    assert screen.graph is not None
+    assert isinstance(screen.choice, RangeChoice)
     base = screen.choice.base
     return screen.graph[screen.choice.top].label, screen.graph[base].label if base is not None else None
 
@@ -289,14 +292,55 @@ async def test_a_failure_is_a_dialog_with_a_hint(tmp_path: Path) -> None:
     async with running(tmp_path) as (app, pilot):
         await pilot.press("c")
         screen = await planned(app, pilot)
-        qemu.io(paths["RootBase"], "write -P 9 0 64k")
-        await pilot.press("enter", "enter")
-        await finish(app, pilot)
+        with qemu.held_open(paths["RootBase"]):
+            await pilot.press("enter", "enter")
+            await finish(app, pilot)
         assert isinstance(app.screen, Question)
-        assert "The chain has changed" in text_of(app, "#question")
+        assert "Image is in use" in text_of(app, "#question")
         await pilot.press("enter")
         assert app.screen is screen
-        assert "The chain has changed" in app.screen.query_one(JobPanel).text
+        assert "Image is in use" in app.screen.query_one(JobPanel).text
+        assert "Remove leftovers" not in text_of(app, "KeyBar")
+
+
+async def test_a_chain_that_has_changed_is_planned_again(tmp_path: Path) -> None:
+    paths = figure(tmp_path)
+    async with running(tmp_path) as (app, pilot):
+        await pilot.press("c")
+        screen = await planned(app, pilot)
+        old = screen.plan
+        assert old is not None
+        qemu.io(paths["Snap-2"], "write -P 9 6M 256k")
+        view = qemu.view(paths["Snap-4"])
+        await pilot.press("enter", "enter")
+        await asked(app, pilot)
+        assert "The chain has changed" in text_of(app, "#question")
+        assert "planned again" in words_of(app, "#question")
+        assert qemu.info(paths["Snap-4"])["backing-filename"] == "Snap-3.qcow2"
+        await pilot.press("enter")
+        screen = await planned(app, pilot)
+        assert screen.plan is not None
+        assert screen.plan.clusters == old.clusters + 4
+        assert chosen(screen) == ("Snap-3", "RootBase")
+        assert not screen.query_one(JobPanel).display
+        await pilot.press("enter", "enter")
+        await finish(app, pilot)
+    assert qemu.info(paths["Snap-4"])["backing-filename"] == "RootBase.qcow2"
+    assert qemu.view(paths["Snap-4"]) == view
+
+
+async def test_a_chain_that_has_gone_says_so(tmp_path: Path) -> None:
+    paths = figure(tmp_path)
+    async with running(tmp_path) as (app, pilot):
+        await pilot.press("c")
+        await planned(app, pilot)
+        paths["Snap-3"].unlink()
+        await pilot.press("enter", "enter")
+        await asked(app, pilot)
+        await until(pilot, lambda: len(app.screen_stack) == 4)
+        assert "choose anew in the forest" in words_of(app, "#question")
+        await pilot.press("enter", "enter", "escape")
+        await until(pilot, lambda: isinstance(app.screen, BrowseScreen))
 
 
 async def test_names_with_markup_stay_as_they_are(tmp_path: Path) -> None:

@@ -27,12 +27,24 @@ class Where(Enum):
     """The cursor is on an image that can be read."""
     OVERLAY = auto()
     """The cursor is on an image with a backing file that can be read."""
+    QCOW2 = auto()
+    """The cursor is on a qcow2 image: it can have a backing file."""
+    FILE = auto()
+    """The cursor is on an image that is a file here."""
+    FAULTY_LINK = auto()
+    """The cursor is on an overlay whose link is lost, records no format or a wrong one, or is fragile."""
+    INTERRUPTED = auto()
+    """Operations were found that died amid their work."""
     CHOOSING = auto()
-    """The range of an operation is being chosen."""
-    COMMIT = auto()
-    """The operation is a commit."""
-    PULL = auto()
-    """The operation is a pull."""
+    """An operation is being chosen."""
+    RANGE = auto()
+    """The operation has a range: it is a commit or a pull."""
+    REBASE = auto()
+    """The operation is a rebase."""
+    BASELESS = auto()
+    """The operation can do without a base: it is a pull or a rebase."""
+    SNAPSHOT = auto()
+    """The operation makes a new overlay."""
     PLANNED = auto()
     """There is a plan for the range."""
     READY = auto()
@@ -47,6 +59,10 @@ class Where(Enum):
     """The job runs and is not paused."""
     ENDED = auto()
     """The job is over."""
+    LEFTOVERS = auto()
+    """The job ended well, and left images behind that nothing needs."""
+    NEXT = auto()
+    """The job ended well, and was one step of several."""
     IDLE = auto()
     """No job runs."""
     MAPPED = auto()
@@ -92,6 +108,34 @@ ACTIONS: tuple[Action, ...] = (
         "Copy what the layers below hold up into this image, which then needs fewer of them (Figure 5).", rank=1,
     ),
     _action(
+        "rebase", "r", (Where.BROWSE, Where.QCOW2), "Rebase",
+        "Give this image another backing file; what differs is copied into it first (Method (2)).", rank=1,
+    ),
+    _action(
+        "snapshot", "s", (Where.BROWSE, Where.IMAGE), "Snapshot",
+        "Put a new, empty overlay on this image, so that it keeps its content from then on.", rank=2,
+    ),
+    _action(
+        "delete", "d", (Where.BROWSE, Where.FILE), "Delete",
+        "Remove this image; when something needs it, see the ways to get rid of it and what each costs.", rank=2,
+    ),
+    _action(
+        "fix_link", "f", (Where.BROWSE, Where.FAULTY_LINK), "Fix link",
+        "Find the lost backing file of this image, or record its name and format as they should be.", rank=1,
+    ),
+    _action(
+        "unfinished", "exclamation_mark", (Where.BROWSE, Where.INTERRUPTED), "Unfinished",
+        "See what an interrupted job has left, and finish or undo it.", shown="!", rank=1,
+    ),
+    _action(
+        "next_step", "enter", (Where.OPERATION, Where.ENDED, Where.NEXT), "Next step",
+        "Plan the next step of several; nothing is written yet.", shown="enter", rank=1,
+    ),
+    _action(
+        "remove_leftovers", "D,d", (Where.OPERATION, Where.ENDED, Where.LEFTOVERS), "Remove leftovers",
+        "Remove the images that the operation has left behind and that nothing needs; it asks first.", rank=1,
+    ),
+    _action(
         "run", "enter", (Where.OPERATION, Where.CHOOSING, Where.READY), "Run",
         "Run exactly this plan.", shown="enter", rank=1,
     ),
@@ -103,24 +147,41 @@ ACTIONS: tuple[Action, ...] = (
         "finish", "enter", (Where.OPERATION, Where.ENDED), "Back", "Back to the forest.", shown="enter", rank=0,
     ),
     _action(
-        "move_end", "left,right", (Where.OPERATION, Where.CHOOSING), "Move end",
+        "move_end", "left,right", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Move end",
         "Move the end of the range that is being chosen, along the chain.", shown="←→", rank=2,
     ),
     _action(
-        "switch_end", "tab", (Where.OPERATION, Where.CHOOSING), "Other end",
+        "move_base", "left,right", (Where.OPERATION, Where.CHOOSING, Where.REBASE), "Base",
+        "Choose the new backing file among the images below.", shown="←→", rank=2,
+    ),
+    _action(
+        "other_base", "o", (Where.OPERATION, Where.CHOOSING, Where.REBASE), "Other base",
+        "Choose the new backing file from a list of all images that can be it.", rank=1,
+    ),
+    _action(
+        "unsafe", "u", (Where.OPERATION, Where.CHOOSING, Where.REBASE), "Link only",
+        "Change the link alone (rebase -u), which is refused unless the image then reads the same; again: copy first.",
+        rank=2,
+    ),
+    _action(
+        "other_name", "o", (Where.OPERATION, Where.CHOOSING, Where.SNAPSHOT), "Other name",
+        "Call the new overlay otherwise.", rank=2,
+    ),
+    _action(
+        "switch_end", "tab", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Other end",
         "Choose the other end of the range: base or top.", shown="tab", rank=2,
     ),
     _action(
-        "choose_base", "b", (Where.OPERATION, Where.CHOOSING), "Base here",
+        "choose_base", "b", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Base here",
         "The image under the cursor is the base.", rank=4,
     ),
     _action(
-        "choose_top", "t", (Where.OPERATION, Where.CHOOSING), "Top here",
+        "choose_top", "t", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Top here",
         "The image under the cursor is the top of the range (for a pull: the image that receives the data).", rank=4,
     ),
     _action(
-        "no_base", "n", (Where.OPERATION, Where.CHOOSING, Where.PULL), "No base",
-        "Pull everything: the image then stands alone. Press it again to have a base.", rank=3,
+        "no_base", "n", (Where.OPERATION, Where.CHOOSING, Where.BASELESS), "No base",
+        "No backing file at all: the image then stands alone. Press it again to have one.", rank=2,
     ),
     _action(
         "pause", "space", (Where.RUNNING, Where.MOVING), "Pause",

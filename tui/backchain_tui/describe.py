@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId, ImageInfo
+    from backchain.repair import Suggestion
 
 
 class Tone(StrEnum):
@@ -53,7 +54,8 @@ _STATE_TEXT = {
 
 def labels(graph: ChainGraph, images: Iterable[ImageId]) -> str:
     """Join the names of images for a sentence, those nearest to the base first."""
-    return fmt.names([graph[i].label for i in sorted(images, key=lambda i: len(graph.chain(i)))])
+    ordered = sorted(images, key=lambda i: (len(graph.chain(i)), str(graph[i].path)))
+    return fmt.names([graph[i].label for i in ordered])
 
 
 def role(graph: ChainGraph, image: ImageId) -> str:
@@ -77,6 +79,7 @@ def image_rows(graph: ChainGraph, image: ImageId, *, exact: bool = False) -> lis
     rows = [
         Row("", f"{info.name} · {role(graph, image)}", Tone.STRONG),
         *_problem_rows(info),
+        *_outside_rows(graph, image),
         Row("path", info.display_path),
         Row("format", _format_text(info)),
         Row("virtual", size(info.virtual_size)),
@@ -96,6 +99,51 @@ def image_rows(graph: ChainGraph, image: ImageId, *, exact: bool = False) -> lis
     return rows
 
 
+def link_fault(graph: ChainGraph, image: ImageId) -> str:
+    """Say what is wrong with the link of an image to its backing file; empty when nothing is, or nothing is known.
+
+    Args:
+        graph: The forest.
+        image: The overlay.
+    """
+    from backchain.hazards.links import LOST, trapped_name  # not before there is a forest: it needs numpy
+
+    info, backing = graph[image], graph.backing_of(image)
+    if info.backing is None or info.header is None or (backing is not None and graph[backing].remote is not None):
+        return ""
+    if backing is None or graph[backing].state in LOST:
+        return "its backing file is lost"
+    recorded, found = info.backing.format, graph[backing].format
+    if recorded is None:
+        return f"it records no format for {graph[backing].label}"
+    if recorded != found:
+        return f"it records {printable(recorded)} for {graph[backing].label}, which is {found}"
+    return "the name that it records is fragile" if any(trapped_name(graph, image)) else ""
+
+
+def suggestion_text(suggestion: Suggestion) -> str:
+    """Say in one line what speaks for a repair, and how sure it is."""
+    backing = suggestion.operation.backing
+    info = suggestion.graph[backing] if backing is not None else None
+    place = info.display_path.rpartition("/")[0] if info is not None else ""
+    return f"{'certain' if suggestion.certain else 'likely'}: {printable(suggestion.reason)} · {place}"
+
+
+def base_text(graph: ChainGraph, image: ImageId, base: ImageId) -> str:
+    """Say in one line what a possible backing file of an image is: its size, its chain, and where it lies.
+
+    Args:
+        graph: The forest.
+        image: The overlay.
+        base: The image that may back it.
+    """
+    info, chain = graph[base], graph.chain(base)
+    own = "below it now" if base in graph.chain(image) else ""
+    below = f"on {fmt.names([graph[i].label for i in chain[1:]], at_most=2)}" if len(chain) > 1 else "a base"
+    folder = "" if info.path.parent == graph[image].path.parent else info.display_path.rpartition("/")[0]
+    return " · ".join(filter(None, [own, info.format, fmt.size(info.virtual_size), below, folder]))
+
+
 def breaks_row(graph: ChainGraph, image: ImageId) -> Row:
     """Say which images would break if this one changed."""
     victims = sorted(graph.dependents(image), key=lambda i: str(graph[i].path))
@@ -110,6 +158,13 @@ def _problem_rows(info: ImageInfo) -> list[Row]:
     bad = info.state not in {ImageState.UNNEEDED, ImageState.INVALID}
     text = _STATE_TEXT[info.state] + (f": {info.problem}" if info.problem else "")
     return [Row("state", text, Tone.BAD if bad else Tone.WARN)]
+
+
+def _outside_rows(graph: ChainGraph, image: ImageId) -> list[Row]:
+    if graph.is_trusted(image):
+        return []
+    text = "a link leads here, out of the folders given; name the folder with --scan if that is meant"
+    return [Row("outside", text, Tone.WARN)]
 
 
 def _format_text(info: ImageInfo) -> str:
@@ -132,6 +187,13 @@ def _backing_rows(graph: ChainGraph, info: ImageInfo) -> list[Row]:
     if backing is not None and not graph[backing].readable:
         below = graph[backing]
         rows.append(Row("", f"{below.label} {_STATE_TEXT[below.state]}: {below.problem}".rstrip(": "), Tone.BAD))
+    fault = link_fault(graph, info.id)
+    if fault:
+        rows.append(Row("link", f"{fault}; f looks for a repair", Tone.WARN))
+    if backing is not None and not graph.is_trusted(backing):
+        rows.append(
+            Row("outside", f"the link leads out of the folders given, to {graph[backing].display_path}", Tone.WARN)
+        )
     return rows
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backchain.operations import Commit, Delete, Rebase, Snapshot
+from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain.plan import Severity, gravest_first
 from backchain_tui import formatting as fmt
 from backchain_tui.describe import Row, Tone, labels
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from backchain.image import ImageId
     from backchain.jobs import JobProgress
+    from backchain.operations import Operation
     from backchain.plan import Hazard, Plan
 
 _SEVERITY_TONE = {Severity.BLOCK: Tone.BAD, Severity.CONFIRM: Tone.WARN, Severity.WARN: Tone.WARN}
@@ -38,6 +39,34 @@ def _span(names: Sequence[str]) -> str:
     if not names:
         return "nothing"
     return f"{names[0]} … {names[-1]}" if len(names) > 2 else ", ".join(names)
+
+
+def meaning(operation: Operation) -> str:
+    """Say what an operation of that kind is, for the help."""
+    if isinstance(operation, Snapshot):
+        return (
+            "A snapshot makes a new, empty overlay that is backed by the image. The image keeps its content as long as "
+            "the machine writes to the overlay, and not to the image any more."
+        )
+    if isinstance(operation, Delete):
+        return "The file is removed; that is refused while anything needs it."
+    if isinstance(operation, Rebase) and operation.unsafe:
+        return (
+            "rebase -u changes the link alone and copies nothing. It is refused unless the image then reads the same; "
+            "where the old backing file is lost, you are asked."
+        )
+    return _MEANINGS[type(operation)]
+
+
+_MEANINGS: dict[type[Operation], str] = {
+    Commit: "A commit merges layers down: what lies above the base, up to the top, is copied into the base. "
+            "Those layers are invalid afterwards; what is above them is backed by the base.",
+    Pull: "A pull copies up: what lies between the base and the image is copied into the image, which is "
+          "then backed by the base. Nothing becomes invalid.",
+    Rebase: "A rebase gives the image another backing file. First every cluster that the image does not hold itself "
+            "and that differs between the old and the new backing file is copied into the image. Onto what lies below "
+            "its backing file this is Method (2) of getting rid of that one. Nothing becomes invalid.",
+}  # fmt: skip
 
 
 def plan_sentences(plan: Plan) -> list[str]:
@@ -131,10 +160,15 @@ def plan_rows(plan: Plan, free_bytes: int | None) -> list[Row]:
     graph = plan.before
     if isinstance(plan.operation, Delete):
         return [Row("frees", fmt.size(sum(graph[i].disk_size or 0 for i in plan.removable)), Tone.STRONG)]
-    rows = [
-        Row("copies", f"{fmt.counted(plan.clusters, 'cluster')} · {fmt.size(plan.bytes)}", Tone.STRONG),
-        Row("grows", f"{plan.info(plan.target).label} by at most {fmt.size(plan.growth_bytes)}"),
-    ]
+    grows = f"at most {fmt.size(plan.growth_bytes)}"
+    rows = (
+        [Row("takes", grows, Tone.STRONG)]
+        if isinstance(plan.operation, Snapshot)
+        else [
+            Row("copies", f"{fmt.counted(plan.clusters, 'cluster')} · {fmt.size(plan.bytes)}", Tone.STRONG),
+            Row("grows", f"{plan.info(plan.target).label} by {grows}"),
+        ]
+    )
     if free_bytes is not None:
         tight = plan.growth_bytes > free_bytes
         rows.append(Row("free", fmt.size(free_bytes), Tone.BAD if tight else Tone.PLAIN))
@@ -193,3 +227,12 @@ def closing(plan: Plan, progress: JobProgress) -> str:
     else:
         rest = "Every image reads as before."
     return f"Done: {done}. {rest}"
+
+
+def verified_words(extent: str) -> str:
+    """Say how much was verified, in one sentence; empty where there is nothing to verify.
+
+    Args:
+        extent: As `backchain.engines.base.Result.verified` has it.
+    """
+    return {"sampled": "Verified: samples.", "whole": "Verified: whole."}.get(extent, "")

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from backchain.errors import BackchainError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
+    from backchain.engines.base import Engine
     from backchain.jobs import Job
     from backchain.plan import Plan
     from backchain_tui.speed import Speed
@@ -24,6 +23,7 @@ class Run:
     Attributes:
         job: The job, for whoever shows it.
         speed: Its rate limit.
+        verified: How much of what the surviving images read was compared: "no", "sampled" or "whole"; "" until then.
     """
 
     def __init__(self, plan: Plan, forced: frozenset[str], speed: Speed) -> None:
@@ -38,6 +38,7 @@ class Run:
 
         self.job: Job = Job(plan, bytes_per_second=speed.limit)
         self.speed = speed
+        self.verified = ""
         self._plan = plan
         self._forced = forced
         self._thread = threading.Thread(target=self._run, name="backchain-job", daemon=True)
@@ -69,9 +70,9 @@ class Run:
     def _run(self) -> None:
         from backchain.engines.builtin import BuiltinEngine
 
-        engine: Callable[..., object] = BuiltinEngine().run
+        engine: Engine = BuiltinEngine()
         try:
-            engine(self._plan, self.job, forced=self._forced)
+            self.verified = engine.run(self._plan, self.job, self._forced).verified
         except BackchainError as error:
             self.job.end(error)
         except Exception as error:  # noqa: BLE001 - a defect of the engine must end the job, or the screen waits for ever

@@ -1,4 +1,4 @@
-"""What one sitting knows: where to look, which images an operation has left invalid or unneeded, and the maps.
+"""What one sitting knows: where to look, which images an operation has left unneeded, and the maps.
 
 No Textual here, and no numpy or networkx until something is read: the first paint does not wait for them. The methods
 that read block; they belong into a thread.
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from backchain_tui.mapgrid import DiskMap
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """An image that an operation has left behind: its state, and how the file was then."""
-
-    state: ImageState
-    fingerprint: Fingerprint | None
-
-
 @dataclass
 class Session:
     """What is looked at, and what was done to it.
@@ -39,7 +31,7 @@ class Session:
         paths: Images and folders that the user named.
         scan: More folders in which overlays may lie.
         lab: Whether this is a lab of practice images: jobs run slowly enough to be watched, and at once.
-        left: What operations of this sitting have left behind.
+        unneeded: Images that operations of this sitting have left without anyone who needs them, as they were then.
         sparklines: Allocated share per part of the disk, of the images looked at so far.
         in_use: Images that another process held open when the forest was read.
     """
@@ -47,7 +39,7 @@ class Session:
     paths: tuple[Path, ...]
     scan: tuple[Path, ...] = ()
     lab: bool = False
-    left: dict[ImageId, Left] = field(default_factory=dict)
+    unneeded: dict[ImageId, Fingerprint | None] = field(default_factory=dict)
     sparklines: dict[ImageId, list[float]] = field(default_factory=dict)
     in_use: frozenset[ImageId] = frozenset()
 
@@ -64,27 +56,41 @@ class Session:
         self.in_use = frozenset(i for i in graph if graph[i].fingerprint and probe(graph[i].path, writing=True))
         return graph
 
+    def around(self, paths: Sequence[Path], folders: Sequence[Path] = ()) -> ChainGraph:
+        """Read what hangs together with some images, which need not be among those that are looked at.
+
+        Args:
+            paths: The images.
+            folders: Where overlays may lie, besides the folders that the session knows.
+
+        Raises:
+            MissingImageError: One of the paths cannot be opened.
+        """
+        from backchain.discover import discover
+
+        places = [p for p in (*self.paths, *self.scan, *folders) if p.is_dir()]
+        return self.mark(discover(paths, scan=list(dict.fromkeys(places))))
+
     def mark(self, graph: ChainGraph) -> ChainGraph:
-        """Give the graph in which the images left behind bear their state."""
+        """Give the graph in which the images left without need bear that state."""
         marked = [
-            replace(graph[i], state=left.state)
-            for i, left in self.left.items()
-            if i in graph and self._still_left(graph, i, left)
+            replace(graph[i], state=ImageState.UNNEEDED)
+            for i, fingerprint in self.unneeded.items()
+            if i in graph and self._still_unneeded(graph, i, fingerprint)
         ]
         return graph.with_changes(replace=marked) if marked else graph
 
-    def _still_left(self, graph: ChainGraph, image: ImageId, left: Left) -> bool:
+    def _still_unneeded(self, graph: ChainGraph, image: ImageId, fingerprint: Fingerprint | None) -> bool:
         """Whether an image is as it was left: not written since, and not needed again."""
         info = graph[image]
-        if info.state is not ImageState.OK or info.fingerprint != left.fingerprint:
-            return False
-        return left.state is ImageState.INVALID or all(o in self.left for o in graph.overlays_of(image))
+        same = info.state is ImageState.OK and info.fingerprint == fingerprint
+        return same and all(o in self.unneeded for o in graph.overlays_of(image))
 
     def settle(self, plan: Plan) -> None:
-        """Remember what a plan that was run has left behind."""
-        for images, state in ((plan.removable, ImageState.UNNEEDED), (plan.invalidated, ImageState.INVALID)):
-            for image in images:
-                self.left[image] = Left(state, plan.before[image].fingerprint)
+        """Remember what a plan that was run has left without need; what it has invalidated, its journal remembers."""
+        for image in plan.removable:
+            if image not in plan.invalidated:
+                self.unneeded[image] = plan.before[image].fingerprint
 
     def plan(self, graph: ChainGraph, operation: Operation) -> tuple[Plan, int | None]:
         """Make a plan, and give the free space for its target in bytes (None where it is unknown).
@@ -94,16 +100,14 @@ class Session:
         """
         from backchain.planning import make_plan
 
-        # What was left invalid holds no data that an operation could still harm.
-        invalid = [i for i in graph if graph[i].state is ImageState.INVALID]
-        plan = make_plan(graph.with_changes(unlink=invalid) if invalid else graph, operation)
-        return plan, free_space(graph[plan.target].path)
+        plan = make_plan(graph, operation)
+        return plan, free_space(plan.info(plan.target).path)
 
 
 def free_space(path: Path) -> int | None:
-    """Give the free bytes of the file system that holds `path`, or None where that cannot be told."""
+    """Give the free bytes of the file system that holds `path` (or will), or None where that cannot be told."""
     try:
-        status = os.statvfs(path)
+        status = os.statvfs(path if path.exists() else path.parent)
     except (OSError, ValueError):  # the second for a name that no file can have
         return None
     return status.f_bavail * status.f_frsize

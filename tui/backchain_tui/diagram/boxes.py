@@ -128,7 +128,9 @@ def _badge(graph: ChainGraph, info: ImageInfo, *, in_use: bool, in_loop: bool) -
         role, badge = Role.BASE, "BASE"
     elif graph.is_active(info.id):
         role, badge = Role.ACTIVE, "ACTIVE"
-    return ("IN USE" if in_use else badge), role
+    if in_use:
+        return "IN USE", role
+    return badge if graph.is_trusted(info.id) else "OUTSIDE", role
 
 
 class BoxPainter:

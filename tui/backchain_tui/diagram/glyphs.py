@@ -83,6 +83,7 @@ UNICODE = GlyphSet(
     signs={
         "BASE": "◆", "ACTIVE": "●", "IN USE": "◉", "MISSING": "✗", "UNREADABLE": "✗", "DIRTY": "!", "CORRUPT": "!",
         "LOOP": "↺", "INVALID": "✗", "UNNEEDED": "○", "BREAKS": "!",
+        "DELETED": "✗", "OUTSIDE": "↗",
     },
 )  # fmt: skip
 
@@ -103,6 +104,7 @@ ASCII = GlyphSet(
     signs={
         "BASE": "_", "ACTIVE": "*", "IN USE": "@", "MISSING": "?", "UNREADABLE": "?", "DIRTY": "!", "CORRUPT": "!",
         "LOOP": "&", "INVALID": "x", "UNNEEDED": "~", "BREAKS": "!",
+        "DELETED": "x", "OUTSIDE": "^",
     },
 )  # fmt: skip
 

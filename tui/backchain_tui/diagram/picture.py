@@ -30,7 +30,7 @@ class Picture:
         plan: The operation that is shown instead, or None.
         scene: The layout, or None when there is nothing to lay out.
         glyphs: The characters it is drawn in.
-        sparklines, marks, progress, phase, busy, settled: As in `View`.
+        sparklines, marks, progress, phase, busy, settled, pending, removed: As in `View`.
     """
 
     def __init__(self) -> None:
@@ -41,6 +41,7 @@ class Picture:
         self.sparklines: Mapping[ImageId, Sparkline] = {}
         self.marks: Mapping[ImageId, str] = {}
         self.phase = 0.0
+        self.pending = False
         self.forget_job()
 
     def forget_job(self) -> None:
@@ -48,6 +49,7 @@ class Picture:
         self.progress: Mapping[ImageId, float] | None = None
         self.busy = True
         self.settled = False
+        self.removed: frozenset[ImageId] = frozenset()
 
     def lay_out(self, zoom: Zoom, width: int, height: int) -> None:
         """Make the scene for a window; none while the window has no size."""
@@ -69,8 +71,9 @@ class Picture:
             lit = frozenset(self.graph.chain(cursor)) if self.plan is None else lit
             breaks = self.graph.dependents(cursor) if blast else breaks
         return View(
-            cursor, lit, breaks, self.marks, in_use, self.sparklines, self.progress, self.phase, self.busy, self.settled
-        )
+            cursor, lit, breaks, self.marks, in_use, self.sparklines, self.progress, self.phase, self.busy,
+            self.settled, self.pending, self.removed,
+        )  # fmt: skip
 
     def draw(self, view: View, width: int, height: int, left: int, top: int) -> Canvas:
         """Draw a window of width x height cells whose top left cell is (left, top) of the picture."""

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from backchain.image import ImageId
     from backchain_tui.diagram.canvas import Canvas
 
-FAINT, PLAIN, LIT, BLAST = 1, 2, 3, 4
+FAINT, PLAIN, NEW, LIT, BLAST = 1, 2, 3, 4, 5
 """Levels of a link on a canvas; the higher wins where links meet."""
-LINK_INKS = (Ink.BLANK, Ink.LINK_FAINT, Ink.LINK, Ink.LINK_LIT, Ink.LINK_BLAST)
+LINK_INKS = (Ink.BLANK, Ink.LINK_FAINT, Ink.LINK, Ink.RELINK, Ink.LINK_LIT, Ink.LINK_BLAST)
 """Ink per level."""
 
 
@@ -46,6 +46,8 @@ class View:
         phase: Where the moving colours stand, in pulses.
         busy: Whether data moves just now.
         settled: Whether the job is done.
+        pending: Whether it is still being found out what is to be copied.
+        removed: Images that were removed after the job.
     """
 
     cursor: ImageId | None = None
@@ -58,6 +60,8 @@ class View:
     phase: float = 0.0
     busy: bool = True
     settled: bool = False
+    pending: bool = False
+    removed: frozenset[ImageId] = frozenset()
 
     def tone(self, image: ImageId) -> Tone:
         """Say how the box of an image stands out."""

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from backchain.graph import ChainGraph
 from backchain_tui.diagram.canvas import Canvas
-from backchain_tui.diagram.figure import concerned, figure
 from backchain_tui.diagram.glyphs import glyph_set
 from backchain_tui.diagram.layout import Zoom, lay_out, place
 from backchain_tui.diagram.measure import cell_width, clean
 from backchain_tui.diagram.operation import OperationScene
 from backchain_tui.diagram.scene import ForestScene, Scene, View
+from backchain_tui.diagram.staging import concerned, figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,7 +41,7 @@ def make_scene(subject: ChainGraph | Plan, zoom: Zoom, width: int, height: int, 
             return None
         layout = lay_out(place(subject), zoom, width, height, longest_name(subject, subject))
         return ForestScene(subject, layout)
-    longest = longest_name(subject.before, concerned(subject))
+    longest = max(cell_width(clean(subject.info(i).label)) for i in concerned(subject))
     drawn = figure(subject, zoom, width, height, longest)
     top = max(0, (height - drawn.height) // 2) if height < UNBOUNDED else 0
     return OperationScene(drawn, braille=glyphs.braille, top=top)

@@ -6,8 +6,8 @@ only its window, and refreshes only rows that changed. It owns no timer and read
 
     diagram = ChainDiagram(id="diagram")
     diagram.show_graph(graph, sparklines)        # the forest; sparklines may come later: set_sparklines
-    diagram.show_plan(plan)                      # the operation; None goes back to the forest
-    diagram.mark_range(base, top)                # words "base" and "top" on two boxes; None, None removes them
+    diagram.show_plan(plan)                      # the operation; None goes back to the forest; pending=True: a sketch
+    diagram.mark({base: "base", top: "top"})     # words on boxes; {} removes them
     diagram.cursor = image                       # ImageId | None; scrolled into view; its ancestry is lit
     diagram.blast = True                         # lights what would break if the cursor's image changed
     diagram.zoom = Zoom.AUTO | CARD | BOX | PILL # also zoom_by(1), zoom_by(-1), cycle_zoom(); shown_zoom tells
@@ -15,6 +15,7 @@ only its window, and refreshes only rows that changed. It owns no timer and read
     diagram.set_job({source: 0.4}, busy=True)    # share copied per source; busy=False while paused; None: no job
     diagram.advance(phase)                       # float that grows by about 1 a second; moves the colours
     diagram.settle()                             # the job is done: flows at rest, the upper row faded
+    diagram.strike({image})                      # these were removed afterwards: struck through below
     diagram.ascii = True                         # no Unicode
     diagram.palette                              # the `Palette` in use, for a legend or other widgets
 
@@ -44,7 +45,7 @@ from backchain_tui.diagram.picture import Picture
 from backchain_tui.theme import Palette
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from textual import events
 
@@ -151,11 +152,16 @@ class ChainDiagram(ScrollView, can_focus=True):
             self.cursor = next(iter(graph), None)
         self._show_cursor()
 
-    def show_plan(self, plan: Plan | None) -> None:
-        """Show an operation instead of the forest; None goes back."""
+    def show_plan(self, plan: Plan | None, *, pending: bool = False) -> None:
+        """Show an operation instead of the forest; None goes back.
+
+        Args:
+            plan: The operation.
+            pending: It is not known yet what is to be copied.
+        """
         if plan is None and self.plan is None:
             return
-        self._picture.plan = plan
+        self._picture.plan, self._picture.pending = plan, pending
         self._picture.forget_job()
         self._lay_out()
         self._show_cursor()
@@ -165,12 +171,9 @@ class ChainDiagram(ScrollView, can_focus=True):
         self._picture.sparklines = {**self._picture.sparklines, **sparklines}
         self._paint()
 
-    def mark_range(
-        self, base: ImageId | None, top: ImageId | None, words: tuple[str, str] = ("base", "top")
-    ) -> None:  # fmt: skip
-        """Put a word on the boxes at the ends of the range that is being chosen."""
-        ends = zip((base, top), words, strict=True)
-        self._picture.marks = {image: word for image, word in ends if image is not None}
+    def mark(self, words: Mapping[ImageId, str]) -> None:
+        """Put words on boxes, such as those at the ends of the range that is being chosen, in place of all before."""
+        self._picture.marks = dict(words)
         self._paint()
 
     def set_job(self, progress: Mapping[ImageId, float] | None, *, busy: bool = True) -> None:
@@ -194,6 +197,11 @@ class ChainDiagram(ScrollView, can_focus=True):
     def settle(self) -> None:
         """Show the operation as done."""
         self._picture.settled = True
+        self._paint()
+
+    def strike(self, images: Iterable[ImageId]) -> None:
+        """Strike images through on the lower row: they were removed after the job."""
+        self._picture.removed = frozenset(images)
         self._paint()
 
     def zoom_by(self, step: int) -> None:

@@ -1,232 +1,221 @@
-"""The forest: every image with what backs it, details of the one under the cursor, and the cluster map."""
+"""What can be begun in the forest: every operation, the repair of a link, and the end of an interrupted job."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.containers import Container
-from textual.message import Message
-from textual.widgets import Static
-from textual.worker import get_current_worker
-
 from backchain.errors import BackchainError
-from backchain.filename import printable
 from backchain.operations import Commit, Pull
 from backchain_tui import describe
-from backchain_tui import formatting as fmt
 from backchain_tui.actions import Where, bindings
-from backchain_tui.screens.picture import PictureScreen
-from backchain_tui.session import read_sparkline
-from backchain_tui.widgets.bars import KeyBar, TitleBar
-from backchain_tui.widgets.cluster_map import ClusterMap
-from backchain_tui.widgets.panes import Panes
-from backchain_tui.widgets.rows import RowsPanel
+from backchain_tui.background import in_background
+from backchain_tui.describe import Row, Tone
+from backchain_tui.recovery_words import headline, story, tidied_text
+from backchain_tui.screens.forest import ForestScreen
+from backchain_tui.screens.picker import Item, Picker
+from backchain_tui.screens.question import Answer, Question
 
 if TYPE_CHECKING:
-    from textual.app import ComposeResult
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from textual.binding import BindingType
 
+    from backchain.advice import Advice
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
-    from backchain_tui.session import Session
+    from backchain.journal import Record
+    from backchain.operations import Operation
+    from backchain.repair import Suggestion
+    from backchain_tui.agenda import Agenda, Recovery
+    from backchain_tui.choice import Choice
 
-_SPARKLINES = 300
-"""Images that get a sparkline at most; each costs a look at its tables."""
 
-_SPARKLINES_AT_ONCE = 16
-
-
-class BrowseScreen(PictureScreen):
+class BrowseScreen(ForestScreen):
     """The first screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings(Where.OPERATION)]
 
-    @dataclass
-    class GraphRead(Message):
-        """The forest was read anew."""
-
-        graph: ChainGraph
-
-    @dataclass
-    class GraphFailed(Message):
-        """The forest could not be read."""
-
-        error: BackchainError
-
-    def __init__(self, session: Session) -> None:
-        """Make the screen for a session."""
-        super().__init__(session)
-        self._exact = False
-
-    def compose(self) -> ComposeResult:
-        """Title, picture, panes, keys."""
-        ascii_only = self.backchain.ascii_only
-        yield TitleBar("reading…" if not ascii_only else "reading...")
-        with Container(id="picture"):
-            yield Static("Reading images…" if not ascii_only else "Reading images...", markup=False, classes="message")
-        details = RowsPanel("Details", id="details")
-        yield Panes(["Details", "Cluster map"], [details, ClusterMap(ascii_only=ascii_only, id="map")])
-        yield KeyBar()
-
-    def on_mount(self) -> None:
-        """Paint first, then read."""
-        self.call_after_refresh(self.action_reload)
-
-    # --- reading --------------------------------------------------------------------------------------------------
-
-    def action_reload(self) -> None:
-        """Read the files anew."""
-        self.run_worker(self._read, thread=True, exclusive=True, group="read", exit_on_error=False)
-
-    def _read(self) -> None:
-        try:
-            graph = self.session.read()
-        except BackchainError as error:
-            self.post_message(self.GraphFailed(error))
-        else:
-            self.post_message(self.GraphRead(graph))
-
-    async def on_browse_screen_graph_failed(self, message: GraphFailed) -> None:
-        """Say in one line what is wrong."""
-        self.query_one(TitleBar).tell("nothing read")
-        if self.graph is None:
-            await self.say_in_picture(f"{message.error.title}: {message.error}")
-        self.notify(str(message.error), title=message.error.title, severity="error", markup=False)
-
-    async def on_browse_screen_graph_read(self, message: GraphRead) -> None:
-        """Show the forest; the cursor stays, or starts on an active layer of the largest tree."""
-        graph = self.graph = message.graph
-        diagram = self.diagram or await self.mount_diagram()
-        if diagram.cursor is None or diagram.cursor not in graph:
-            start = first_image(graph)
-            if start is not None:
-                diagram.cursor = start
-        diagram.in_use = self.session.in_use
-        diagram.show_graph(graph)
-        self._title(graph)
-        self._show_image()
-        self.run_worker(
-            lambda: self._read_sparklines(graph), thread=True, exclusive=True, group="spark", exit_on_error=False
-        )
-        for line in graph.incomplete:
-            self.notify(line, title="Not everything was searched", severity="warning", markup=False)
-
-    def _read_sparklines(self, graph: ChainGraph) -> None:
-        worker = get_current_worker()
-        lines: dict[ImageId, list[float]] = {}
-        for number, image in enumerate([i for i in graph if graph[i].readable][:_SPARKLINES]):
-            if worker.is_cancelled:
-                return
-            try:
-                lines[image] = read_sparkline(graph[image])
-            except BackchainError:
-                continue
-            if number % _SPARKLINES_AT_ONCE == _SPARKLINES_AT_ONCE - 1:
-                self.app.call_from_thread(self._add_sparklines, dict(lines))
-        self.app.call_from_thread(self._add_sparklines, lines)
-
-    def _add_sparklines(self, lines: dict[ImageId, list[float]]) -> None:
-        self.session.sparklines.update(lines)
-        if self.diagram is not None:
-            self.diagram.set_sparklines(lines)
-
-    def _title(self, graph: ChainGraph) -> None:
-        trees = len(graph.trees())
-        text = f"{fmt.counted(len(graph), 'image')} in {fmt.counted(trees, 'tree')}"
-        places = fmt.names([printable(str(p)) for p in self.session.paths], at_most=2)
-        self.query_one(TitleBar).tell(f"{places}: {text}", "lab" if self.session.lab else "")
-        alone = graph.chain(graph.leaves()[0]) if trees == 1 and len(graph.leaves()) == 1 else ()
-        self.entitle(f"Chain of {fmt.counted(len(alone), 'image')}" if alone else f"Forest: {text}")
-        self.picture.border_subtitle = "an arrow points to the backing file"
-
-    # --- the image under the cursor -------------------------------------------------------------------------------
-
-    def on_chain_diagram_cursor_moved(self) -> None:
-        """Follow the cursor."""
-        self._show_image()
-
-    def on_chain_diagram_activated(self) -> None:
-        """Show the details of the chosen image."""
-        self.panes.choose(0)
-
-    def _show_image(self) -> None:
-        image = self.image()
-        details = self.query_one("#details", RowsPanel)
-        if self.graph is None or image is None or image not in self.graph:
-            details.show([])
-            self.no_map("No image here. Name images or folders on the command line.")
-        else:
-            details.show(describe.image_rows(self.graph, image, exact=self._exact))
-            self.update_map()
-        self.refresh_bindings()
-
-    def update_map(self) -> None:
-        """Map the chain of the image under the cursor, or the image alone."""
-        image = self.image()
-        if self.graph is None or image is None:
-            return
-        info = self.graph[image]
-        if not info.readable:
-            self.no_map(f"No map: {info.label} cannot be read.")
-            return
-        self.request_map([info] if self._own_map else self.chain_infos(image), own=self._own_map)
-
-    # --- actions --------------------------------------------------------------------------------------------------
-
-    def where(self) -> frozenset[Where]:
-        """Say what is the case now."""
-        return frozenset({Where.BROWSE, Where.IDLE, *self.image_where()})
-
-    def action_exact(self) -> None:
-        """Show sizes to the byte, or rounded."""
-        self._exact = not self._exact
-        self._show_image()
-
-    def action_blast(self) -> None:
-        """Light what would break if the image under the cursor changed."""
-        diagram = self.diagram
-        if diagram is not None and self.graph is not None and diagram.cursor is not None:
-            diagram.blast = not diagram.blast
-            if diagram.blast:
-                self.notify(describe.breaks_row(self.graph, diagram.cursor).text, title="If it changed", markup=False)
+    # --- operations -----------------------------------------------------------------------------------------------
 
     def action_commit(self) -> None:
         """Begin a commit."""
-        self._begin(Commit)
+        self._begin_range(Commit)
 
     def action_pull(self) -> None:
         """Begin a pull."""
-        self._begin(Pull)
+        self._begin_range(Pull)
 
-    def _begin(self, kind: type[Commit | Pull]) -> None:
-        from backchain_tui.screens.operation import OperationScreen
+    def _begin_range(self, kind: type[Commit | Pull]) -> None:
+        from backchain_tui.choice import RangeChoice
 
         image = self.image()
         if self.graph is not None and image is not None:
-            self.app.push_screen(OperationScreen(self.session, self.graph, kind, image), self._back)
+            self._begin(self.graph, RangeChoice(self.graph, kind, image))
+
+    def action_rebase(self) -> None:
+        """Begin a rebase."""
+        from backchain_tui.choice import RebaseChoice
+
+        image = self.image()
+        if self.graph is not None and image is not None:
+            self._begin(self.graph, RebaseChoice(self.graph, image))
+
+    def action_snapshot(self) -> None:
+        """Ask for a name, and begin a snapshot."""
+        from backchain_tui.screens.naming import NamingScreen
+
+        image, graph = self.image(), self.graph
+        if graph is not None and image is not None:
+            self.app.push_screen(NamingScreen(graph[image]), lambda path: self._snapshot(graph, image, path))
+
+    def _snapshot(self, graph: ChainGraph, image: ImageId, path: Path | None) -> None:
+        from backchain_tui.choice import SnapshotChoice
+
+        if path is not None:
+            self._begin(graph, SnapshotChoice(graph, image, path))
+
+    def action_delete(self) -> None:
+        """Begin the removal of an image; where overlays need it, compare the ways to get rid of it."""
+        from backchain_tui.choice import DeleteChoice
+        from backchain_tui.screens.advisor import AdvisorScreen
+
+        image, graph = self.image(), self.graph
+        if graph is None or image is None:
+            return
+        if graph.without_invalid_links().overlays_of(image):
+            self.app.push_screen(AdvisorScreen(graph, image), lambda advice: self._follow_advice(graph, image, advice))
+        else:
+            self._begin(graph, DeleteChoice(graph, (image,)))
+
+    def _follow_advice(self, graph: ChainGraph, image: ImageId, advice: Advice | None) -> None:
+        """Preview the first of what was chosen; the others follow it."""
+        from backchain_tui.agenda import Steps
+        from backchain_tui.choice import choice_of
+
+        if advice is not None:
+            first, *rest = (plan.operation for plan in advice.plans)
+            title = f"to get rid of {graph[image].label}"
+            self._begin(graph, choice_of(graph, first), Steps(self.session.read, title, rest))
+
+    def _begin(self, graph: ChainGraph, choice: Choice, agenda: Agenda | None = None) -> None:
+        from backchain_tui.screens.operation import OperationScreen
+
+        self.app.push_screen(OperationScreen(self.session, graph, choice, agenda), self._back)
 
     def _back(self, changed: bool | None) -> None:
         if changed:
             self._map_subject = ()
             self.action_reload()
 
-    def help_rows(self) -> list[describe.Row]:
-        """Say what the image under the cursor is, and what the picture shows."""
-        rows = [
-            describe.Row("", "Each box is an image file. An arrow points from an overlay to its backing file: "
-                             "what the overlay does not hold is read from there."),
-        ]  # fmt: skip
-        image = self.image()
-        if self.graph is not None and image is not None:
-            info = self.graph[image]
-            rows.append(describe.Row("", f"Under the cursor: {info.label}, {describe.role(self.graph, image)}.",
-                                     describe.Tone.STRONG))  # fmt: skip
-            rows.append(describe.breaks_row(self.graph, image))
-        return rows
+    # --- repair ---------------------------------------------------------------------------------------------------
+
+    def action_fix_link(self) -> None:
+        """Look for what may repair the link of the image under the cursor."""
+        from backchain.repair import suggestions
+
+        image, graph = self.image(), self.graph
+        if graph is None or image is None:
+            return
+        self.notify("Looking for what may repair it…", timeout=2, markup=False)
+        in_background(
+            self,
+            lambda: suggestions(graph, image, self.session.scan),
+            lambda found: self._offer_repairs(graph, image, found),
+            self._complain,
+        )
+
+    def _offer_repairs(self, graph: ChainGraph, image: ImageId, found: Sequence[Suggestion]) -> None:
+        if self.app.screen is not self:
+            return
+        fault = describe.link_fault(graph, image)
+        if not found:
+            rows = [
+                Row("", fault, Tone.WARN),
+                Row("", "No image that was found can be what is meant. Name the folder where it may lie with --scan, "
+                        "or choose a backing file yourself: r, then o and u."),
+            ]  # fmt: skip
+            self.app.push_screen(Question("Nothing found", rows, [Answer("ok", "Back")]))
+            return
+        items = [Item(str(n), _target(s), describe.suggestion_text(s)) for n, s in enumerate(found)]
+        self.app.push_screen(
+            Picker(f"Fix the link of {graph[image].label}: {fault}", items),
+            lambda key: self._repair(found[int(key)]) if key else None,
+        )
+
+    def _repair(self, suggestion: Suggestion) -> None:
+        """Preview the rebase that repairs a link."""
+        from backchain_tui.agenda import Agenda
+        from backchain_tui.choice import choice_of
+
+        graph, operation = suggestion.graph, suggestion.operation
+        paths = [graph[i].path for i in (operation.image, operation.backing) if i is not None]
+        agenda = Agenda(lambda: self.session.around(paths, graph.surroundings.roots))
+        self._begin(graph, choice_of(graph, operation), agenda)
+
+    # --- interrupted jobs -----------------------------------------------------------------------------------------
+
+    def action_unfinished(self) -> None:
+        """Tell what an interrupted job has left, and offer the ways on."""
+        records = self.graph.interrupted if self.graph is not None else ()
+        if len(records) == 1:
+            self._look_at(records[0])
+        elif records:
+            items = [Item(str(n), r.intent.operation, headline(r)) for n, r in enumerate(records)]
+            self.app.push_screen(
+                Picker("Interrupted jobs", items), lambda key: self._look_at(records[int(key)]) if key else None
+            )
+
+    def _look_at(self, record: Record) -> None:
+        from backchain_tui.agenda import Recovery
+
+        agenda = Recovery(record)
+        in_background(
+            self,
+            agenda.first,
+            lambda step: self._tell(record, agenda, step, ""),
+            lambda error: self._tell(record, agenda, None, str(error)),
+        )
+
+    def _tell(
+        self, record: Record, agenda: Recovery, step: tuple[ChainGraph, Operation] | None, problem: str
+    ) -> None:  # fmt: skip
+        if self.app.screen is not self:
+            return
+        rows = [Row("", f"{headline(record)}.", Tone.STRONG)]
+        rows += [Row("", problem, Tone.BAD)] if problem else []
+        rows += [Row("", line) for line in story(record, step[1] if step is not None else None)]
+        answers = [Answer("finish", "Finish", "primary")] if step is not None else []
+        answers += [Answer("undo", "Undo" if step is not None else "Tidy up", "warning"), Answer("later", "Later")]
+        self.app.push_screen(
+            Question("An interrupted job", rows, answers), lambda answer: self._recover(agenda, step, answer)
+        )
+
+    def _recover(self, agenda: Recovery, step: tuple[ChainGraph, Operation] | None, answer: str | None) -> None:
+        from backchain_tui.choice import choice_of
+
+        if answer == "finish" and step is not None:
+            self._begin(step[0], choice_of(*step), agenda)
+        elif answer == "undo":
+            self.run_worker(lambda: self._undo(agenda), thread=True, group="undo", exit_on_error=False)
+
+    def _undo(self, agenda: Recovery) -> None:
+        """Tidy up after an interrupted job; in a worker, as it writes."""
+        try:
+            text = tidied_text(agenda.undo())
+        except BackchainError as error:
+            self.call_later(self._complain, error)
+        else:
+            self.call_later(self._undone, text)
+
+    def _undone(self, text: str) -> None:
+        self.notify(f"{text[:1].upper()}{text[1:]}.", title="Undone", markup=False)
+        self.action_reload()
+
+    def _complain(self, error: BackchainError) -> None:
+        self.notify(str(error), title=error.title, severity="error", markup=False)
 
 
-def first_image(graph: ChainGraph) -> ImageId | None:
-    """Give the image on which the cursor starts: the active layer of the longest chain."""
-    leaves = [i for i in graph.leaves() if graph[i].readable] or list(graph)
-    return max(leaves, key=lambda i: len(graph.chain(i)), default=None)
+def _target(suggestion: Suggestion) -> str:
+    backing = suggestion.operation.backing
+    return suggestion.graph[backing].label if backing is not None else "none"

@@ -11,6 +11,7 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from backchain.errors import BackchainError
+from backchain_tui import describe
 from backchain_tui.actions import Where, valid
 from backchain_tui.formatting import ascii_text
 from backchain_tui.session import read_map
@@ -115,13 +116,20 @@ class PictureScreen(Screen[bool]):
 
     def image_where(self) -> set[Where]:
         """Say what the image under the cursor allows."""
-        image = self.image()
-        if image is None or self.graph is None or image not in self.graph or not self.graph[image].readable:
+        image, graph = self.image(), self.graph
+        if image is None or graph is None or image not in graph:
             return set()
-        found = {Where.IMAGE, Where.MAPPED}
-        backing = self.graph.backing_of(image)
-        if backing is not None and self.graph[backing].readable:
+        info, backing = graph[image], graph.backing_of(image)
+        found = {Where.FILE} if info.fingerprint is not None else set()
+        if not info.readable:
+            return found
+        found |= {Where.IMAGE, Where.MAPPED}
+        if info.format == "qcow2":
+            found.add(Where.QCOW2)
+        if backing is not None and graph[backing].readable:
             found.add(Where.OVERLAY)
+        if describe.link_fault(graph, image):
+            found.add(Where.FAULTY_LINK)
         return found
 
     # --- the cluster map ------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from backchain_tui.widgets.job_panel import JobPanel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from backchain.errors import BackchainError
     from backchain.plan import Plan
     from backchain_tui.session import Session
 
@@ -69,14 +70,20 @@ class RunningScreen(PictureScreen):
         """
         if self.plan is not plan or self.job_run is not None:
             return
-        speed = Speed.to_watch(plan) if self.session.lab else Speed()
-        self.job_run = Run(plan, forced, speed)
-        self.query_one("#job").display = True
         if self.diagram is not None:
-            self.diagram.mark_range(None, None)
-            self.diagram.focus()
+            self.diagram.mark({})
         self.panes.choose(1)
+        self.launch(plan, forced, Speed.to_watch(plan) if self.session.lab else Speed())
         self.update_map()
+
+    def launch(self, plan: Plan, forced: frozenset[str], speed: Speed) -> None:
+        """Run a plan in this picture, be it the one that is shown or one that tidies up after it."""
+        self.job_run = Run(plan, forced, speed)
+        self.ended = False
+        panel = self.query_one("#job", JobPanel)
+        panel.display = True
+        if self.diagram is not None:
+            self.diagram.focus()
         self.job_run.start()
         self.query_one(TitleBar).tell(plan_words.title(plan), "running")
         self.refresh_bindings()
@@ -110,7 +117,8 @@ class RunningScreen(PictureScreen):
             c.source: (float(job.source_bytes[n]) / c.bytes if c.bytes else progress.fraction)
             for n, c in enumerate(job.plan.copies)
         }
-        self.diagram.set_job(shares, busy=moving)
+        if job.plan is self.plan:
+            self.diagram.set_job(shares, busy=moving)
         self.diagram.advance(self._phase)
         if now - self._last_map >= _MAP_EVERY:
             self._last_map = now
@@ -123,29 +131,47 @@ class RunningScreen(PictureScreen):
 
     def _finish(self) -> None:
         assert self.job_run is not None
-        assert self.diagram is not None
+        run = self.job_run
         self.ended = self.changed = True
-        job = self.job_run.job
-        progress = job.progress()
         self.map.advance()
-        panel = self.query_one("#job", JobPanel)
-        name = job.plan.operation.name
-        if job.error is None:
-            self.diagram.set_job({c.source: 1.0 for c in job.plan.copies}, busy=False)
-            self.diagram.settle()
-            self.session.settle(job.plan)
-            panel.show(name, progress, plan_words.closing(job.plan, progress), end="good")
-            self.query_one(TitleBar).tell(plan_words.title(job.plan), "done")
-        elif isinstance(job.error, JobCancelledError):
+        if run.job.error is None:
+            self.job_done(run)
+        elif isinstance(run.job.error, JobCancelledError):
+            progress = run.job.progress()
             text = f"Cancelled after {fmt.counted(progress.clusters, 'cluster')}: the chain reads the same as before."
-            panel.show(name, progress, text, end="bad")
-            self.query_one(TitleBar).tell(plan_words.title(job.plan), "cancelled")
+            self.tell_end(run, text, "cancelled", end="bad")
         else:
-            panel.show(name, progress, f"{job.error.title}: {job.error.message}", end="bad")
-            self.query_one(TitleBar).tell(plan_words.title(job.plan), "failed")
-            rows = [Row("", job.error.message, Tone.BAD), Row("", job.error.hint)]
-            self.app.push_screen(Question(job.error.title, rows, [Answer("ok", "Back")]))
+            self.job_failed(run, run.job.error)
         self.refresh_bindings()
+
+    def job_done(self, run: Run) -> None:
+        """Show that a job has ended well."""
+        assert self.diagram is not None
+        plan = run.job.plan
+        self.diagram.set_job({c.source: 1.0 for c in plan.copies}, busy=False)
+        self.diagram.settle()
+        self.session.settle(plan)
+        words = [plan_words.closing(plan, run.job.progress()), plan_words.verified_words(run.verified)]
+        self.tell_end(run, " ".join(filter(None, words)), "done")
+
+    def job_failed(self, run: Run, error: BackchainError) -> None:
+        """Show that a job has failed, and what to do about it."""
+        self.tell_end(run, f"{error.title}: {error.message}", "failed", end="bad")
+        rows = [Row("", error.message, Tone.BAD), Row("", error.hint)]
+        self.app.push_screen(Question(error.title, rows, [Answer("ok", "Back")]))
+
+    def tell_end(self, run: Run, text: str, word: str, *, end: str = "good") -> None:
+        """Write the last words on a job.
+
+        Args:
+            run: The job.
+            text: What came of it.
+            word: The same in one word.
+            end: "good" or "bad".
+        """
+        plan = run.job.plan
+        self.query_one("#job", JobPanel).show(plan.operation.name, run.job.progress(), text, end=end)
+        self.query_one(TitleBar).tell(plan_words.title(plan), word)
 
     def action_pause(self) -> None:
         """Stop before the next cluster."""

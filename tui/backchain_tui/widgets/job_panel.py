@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.segment import Segment
@@ -17,10 +18,12 @@ _BAR_SHARE = 0.3
 """Share of the line that the bar takes, at least `_BAR_LEAST` columns."""
 
 _BAR_LEAST = 10
+_MOST_LINES = 3
+"""Lines of closing words at most."""
 
 
 class JobPanel(Widget):
-    """Two lines: bar and numbers; below them what the job is busy with, or how it ended."""
+    """Bar and numbers; below them what the job is busy with, or how it ended."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "job-panel--name", "job-panel--done", "job-panel--track", "job-panel--number", "job-panel--note",
@@ -36,12 +39,13 @@ class JobPanel(Widget):
         self._note = ""
         self._end = ""
         self._shown: tuple[object, ...] = ()
+        self._lines: list[str] = []
 
     def show(self, name: str, progress: JobProgress | None, note: str = "", *, end: str = "") -> None:
         """Show a reading of the job.
 
         Args:
-            name: "commit" or "pull".
+            name: Name of the operation.
             progress: The reading; None before the first.
             note: What the second line says: phase and speed, or the closing line.
             end: "good" or "bad" once the job is over.
@@ -50,26 +54,43 @@ class JobPanel(Widget):
         if new != self._shown:
             self._shown = new
             self._verb, self._progress, self._note, self._end = new
+            self._fold()
             self.refresh()
+
+    def on_resize(self) -> None:
+        """Fold the closing words anew."""
+        self._fold()
+
+    def _fold(self) -> None:
+        """Give the closing words as many lines as they need, three at most."""
+        text = fmt.ascii_text(self._note) if self._ascii else self._note
+        width = max((self.size.width or self.app.size.width) - 2, 20)
+        self._lines = textwrap.wrap(text, width)[:_MOST_LINES] if self._end else []
+        height = 1 + max(len(self._lines), 1)
+        if self.styles.height is None or self.styles.height.value != height:
+            self.styles.height = height
 
     @property
     def text(self) -> str:
-        """The panel's words, both lines."""
+        """The panel's words, all lines."""
         numbers = self._numbers(self._progress) if self._progress is not None else []
         return "  ".join([self._verb, *numbers]) + "\n" + self._note
 
     def render_line(self, y: int) -> Strip:
-        """Draw one of the two lines."""
+        """Draw one of the lines."""
         note = self.get_component_rich_style("job-panel--note")
         width = self.size.width
         if self._progress is None:
             return Strip([Segment(" " * width, note)], width)
         name, bar_width, shown, rest = self._fit(self._progress, width)
-        if y == 1:
+        if self._end and y:
+            tone = self.get_component_rich_style(f"job-panel--{self._end}")
+            text = self._lines[y - 1] if y <= len(self._lines) else ""
+            return Strip([Segment(f" {text}"[:width], tone)]).adjust_cell_length(width, note)
+        if y:
             text = " " + " · ".join(filter(None, [self._note, *rest]))
             text = fmt.ascii_text(text) if self._ascii else text
-            tone = self.get_component_rich_style(f"job-panel--{self._end}") if self._end else note
-            return Strip([Segment(text[:width], tone)]).adjust_cell_length(width, note)
+            return Strip([Segment(text[:width], note)]).adjust_cell_length(width, note)
         style = self.get_component_rich_style
         done = int(bar_width * self._progress.fraction)
         full, empty = ("#", "-") if self._ascii else ("━", "─")
@@ -97,6 +118,8 @@ class JobPanel(Widget):
         return name, bar_width, shown, [] if self._end else numbers[len(shown) :]
 
     def _numbers(self, progress: JobProgress) -> list[str]:
+        if not progress.total_clusters:  # it copies nothing, so there is nothing to count
+            return []
         numbers = [
             fmt.percent(progress.fraction),
             f"{fmt.number(progress.clusters)}/{fmt.number(progress.total_clusters)} clusters",

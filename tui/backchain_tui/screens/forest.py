@@ -1,0 +1,217 @@
+"""The forest: every image with what backs it, details of the one under the cursor, and the cluster map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual.containers import Container
+from textual.message import Message
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from backchain.errors import BackchainError
+from backchain.filename import printable
+from backchain_tui import describe
+from backchain_tui import formatting as fmt
+from backchain_tui.actions import Where
+from backchain_tui.recovery_words import headline
+from backchain_tui.screens.picture import PictureScreen
+from backchain_tui.session import read_sparkline
+from backchain_tui.widgets.bars import KeyBar, TitleBar
+from backchain_tui.widgets.cluster_map import ClusterMap
+from backchain_tui.widgets.panes import Panes
+from backchain_tui.widgets.rows import RowsPanel
+
+if TYPE_CHECKING:
+    from textual.app import ComposeResult
+
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
+    from backchain_tui.session import Session
+
+_SPARKLINES = 300
+"""Images that get a sparkline at most; each costs a look at its tables."""
+
+_SPARKLINES_AT_ONCE = 16
+
+
+class ForestScreen(PictureScreen):
+    """The part of the first screen that reads and shows."""
+
+    @dataclass
+    class GraphRead(Message):
+        """The forest was read anew."""
+
+        graph: ChainGraph
+
+    @dataclass
+    class GraphFailed(Message):
+        """The forest could not be read."""
+
+        error: BackchainError
+
+    def __init__(self, session: Session) -> None:
+        """Make the screen for a session."""
+        super().__init__(session)
+        self._exact = False
+
+    def compose(self) -> ComposeResult:
+        """Title, picture, panes, keys."""
+        ascii_only = self.backchain.ascii_only
+        yield TitleBar("reading…" if not ascii_only else "reading...")
+        with Container(id="picture"):
+            yield Static("Reading images…" if not ascii_only else "Reading images...", markup=False, classes="message")
+        details = RowsPanel("Details", id="details")
+        yield Panes(["Details", "Cluster map"], [details, ClusterMap(ascii_only=ascii_only, id="map")])
+        yield KeyBar()
+
+    def on_mount(self) -> None:
+        """Paint first, then read."""
+        self.call_after_refresh(self.action_reload)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def action_reload(self) -> None:
+        """Read the files anew."""
+        self.run_worker(self._read, thread=True, exclusive=True, group="read", exit_on_error=False)
+
+    def _read(self) -> None:
+        try:
+            graph = self.session.read()
+        except BackchainError as error:
+            self.post_message(self.GraphFailed(error))
+        else:
+            self.post_message(self.GraphRead(graph))
+
+    async def on_forest_screen_graph_failed(self, message: GraphFailed) -> None:
+        """Say in one line what is wrong."""
+        self.query_one(TitleBar).tell("nothing read")
+        if self.graph is None:
+            await self.say_in_picture(f"{message.error.title}: {message.error}")
+        self.notify(str(message.error), title=message.error.title, severity="error", markup=False)
+
+    async def on_forest_screen_graph_read(self, message: GraphRead) -> None:
+        """Show the forest; the cursor stays, or starts on an active layer of the largest tree."""
+        graph = self.graph = message.graph
+        diagram = self.diagram or await self.mount_diagram()
+        if diagram.cursor is None or diagram.cursor not in graph:
+            start = first_image(graph)
+            if start is not None:
+                diagram.cursor = start
+        diagram.in_use = self.session.in_use
+        diagram.show_graph(graph)
+        self._title(graph)
+        self._show_image()
+        self.run_worker(
+            lambda: self._read_sparklines(graph), thread=True, exclusive=True, group="spark", exit_on_error=False
+        )
+        for line in graph.incomplete:
+            self.notify(line, title="Not everything was searched", severity="warning", markup=False)
+        if graph.interrupted:
+            what = fmt.names([headline(r) for r in graph.interrupted], at_most=2)
+            self.notify(f"{what}. Press ! to finish or undo it.", title="Interrupted", severity="warning", markup=False)
+
+    def _read_sparklines(self, graph: ChainGraph) -> None:
+        worker = get_current_worker()
+        lines: dict[ImageId, list[float]] = {}
+        for number, image in enumerate([i for i in graph if graph[i].readable][:_SPARKLINES]):
+            if worker.is_cancelled:
+                return
+            try:
+                lines[image] = read_sparkline(graph[image])
+            except BackchainError:
+                continue
+            if number % _SPARKLINES_AT_ONCE == _SPARKLINES_AT_ONCE - 1:
+                self.app.call_from_thread(self._add_sparklines, dict(lines))
+        self.app.call_from_thread(self._add_sparklines, lines)
+
+    def _add_sparklines(self, lines: dict[ImageId, list[float]]) -> None:
+        self.session.sparklines.update(lines)
+        if self.diagram is not None:
+            self.diagram.set_sparklines(lines)
+
+    def _title(self, graph: ChainGraph) -> None:
+        trees = len(graph.trees())
+        text = f"{fmt.counted(len(graph), 'image')} in {fmt.counted(trees, 'tree')}"
+        places = fmt.names([printable(str(p)) for p in self.session.paths], at_most=2)
+        broken = fmt.counted(len(graph.interrupted), "interrupted job") if graph.interrupted else ""
+        notes = [f"! {broken}" if broken else "", "lab" if self.session.lab else ""]
+        self.query_one(TitleBar).tell(f"{places}: {text}", " · ".join(filter(None, notes)))
+        alone = graph.chain(graph.leaves()[0]) if trees == 1 and len(graph.leaves()) == 1 else ()
+        self.entitle(f"Chain of {fmt.counted(len(alone), 'image')}" if alone else f"Forest: {text}")
+        self.picture.border_subtitle = "an arrow points to the backing file"
+
+    # --- the image under the cursor -------------------------------------------------------------------------------
+
+    def on_chain_diagram_cursor_moved(self) -> None:
+        """Follow the cursor."""
+        self._show_image()
+
+    def on_chain_diagram_activated(self) -> None:
+        """Show the details of the chosen image."""
+        self.panes.choose(0)
+
+    def _show_image(self) -> None:
+        image = self.image()
+        details = self.query_one("#details", RowsPanel)
+        if self.graph is None or image is None or image not in self.graph:
+            details.show([])
+            self.no_map("No image here. Name images or folders on the command line.")
+        else:
+            details.show(describe.image_rows(self.graph, image, exact=self._exact))
+            self.update_map()
+        self.refresh_bindings()
+
+    def update_map(self) -> None:
+        """Map the chain of the image under the cursor, or the image alone."""
+        image = self.image()
+        if self.graph is None or image is None:
+            return
+        info = self.graph[image]
+        if not info.readable:
+            self.no_map(f"No map: {info.label} cannot be read.")
+            return
+        self.request_map([info] if self._own_map else self.chain_infos(image), own=self._own_map)
+
+    # --- actions --------------------------------------------------------------------------------------------------
+
+    def where(self) -> frozenset[Where]:
+        """Say what is the case now."""
+        now = {Where.BROWSE, Where.IDLE, *self.image_where()}
+        if self.graph is not None and self.graph.interrupted:
+            now.add(Where.INTERRUPTED)
+        return frozenset(now)
+
+    def action_exact(self) -> None:
+        """Show sizes to the byte, or rounded."""
+        self._exact = not self._exact
+        self._show_image()
+
+    def action_blast(self) -> None:
+        """Light what would break if the image under the cursor changed."""
+        diagram = self.diagram
+        if diagram is not None and self.graph is not None and diagram.cursor is not None:
+            diagram.blast = not diagram.blast
+            if diagram.blast:
+                self.notify(describe.breaks_row(self.graph, diagram.cursor).text, title="If it changed", markup=False)
+
+    def help_rows(self) -> list[describe.Row]:
+        """Say what the image under the cursor is, and what the picture shows."""
+        rows = [
+            describe.Row("", "Each box is an image file. An arrow points from an overlay to its backing file: "
+                             "what the overlay does not hold is read from there."),
+        ]  # fmt: skip
+        image = self.image()
+        if self.graph is not None and image is not None:
+            info = self.graph[image]
+            rows.append(describe.Row("", f"Under the cursor: {info.label}, {describe.role(self.graph, image)}.",
+                                     describe.Tone.STRONG))  # fmt: skip
+            rows.append(describe.breaks_row(self.graph, image))
+        return rows
+
+
+def first_image(graph: ChainGraph) -> ImageId | None:
+    """Give the image on which the cursor starts: the active layer of the longest chain."""
+    leaves = [i for i in graph.leaves() if graph[i].readable] or list(graph)
+    return max(leaves, key=lambda i: len(graph.chain(i)), default=None)
