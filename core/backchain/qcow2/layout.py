@@ -60,15 +60,17 @@ def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: i
         (header.refcount_table_offset, header.refcount_table_clusters * size),
         directory_place(header, file.file_size) or (0, 0),
     ):
-        first, after = offset // size, -(-(offset + length) // size)
-        references.add(np.array([first]), np.array([after - first]), _METADATA)
-    references.add_each(refcount_table[refcount_table != 0].astype(np.int64) // size, _METADATA)
+        if length:
+            first, after = offset // size, -(-(offset + length) // size)
+            references.add(np.array([first]), np.array([after - first]), np.array([_METADATA]))
+    references.add_entries(refcount_table, _METADATA)
     references.add_entries(file.l1, _METADATA)
     for _, entries in file.tables():
-        packed = (entries & np.uint64(fmt.OFLAG_COMPRESSED)) != 0
-        references.add_entries(entries[~packed], 0)
-        if packed.any():
+        if int(np.bitwise_or.reduce(entries)) & fmt.OFLAG_COMPRESSED:
+            packed = (entries & np.uint64(fmt.OFLAG_COMPRESSED)) != 0
             references.add_compressed(entries[packed])
+            entries = entries[~packed]
+        references.add_entries(entries, 0)
     references.compare(file.descriptor, refcount_table)
 
 
@@ -87,42 +89,38 @@ class _References:
         self._parts: list[NDArray[np.uint64]] = []
 
     def add_entries(self, entries: NDArray[np.uint64], kind: int) -> None:
-        """Add what L1 entries or standard L2 entries name."""
-        entries = entries[(entries & _OFFSET) != 0]
-        offset = (entries & _OFFSET).astype(np.int64)
-        if (offset & (self._header.cluster_size - 1)).any():
+        """Add what L1 entries or standard L2 entries name; neighbours become runs."""
+        named = entries[(entries & _OFFSET) != 0]
+        if not len(named):
+            return
+        if int(np.bitwise_or.reduce(named)) & fmt.OFFSET_MASK & (self._header.cluster_size - 1):
             raise MalformedImageError(f"the image has a table entry that is not aligned to a cluster; {_DAMAGED}")
-        own = (entries & np.uint64(fmt.OFLAG_COPIED)) != 0
-        for flag in (0, _OWN):
-            self.add_each(offset[own == bool(flag)] // self._header.cluster_size, kind | flag)
+        breaks = np.flatnonzero(named[1:] - named[:-1] != self._header.cluster_size) + 1  # where flags differ, too
+        starts = np.concatenate((np.zeros(1, np.int64), breaks))
+        first = (named[starts] & _OFFSET).astype(np.int64) >> self._header.cluster_bits
+        own = (named[starts] >> np.uint64(63)).astype(np.int64) * _OWN
+        self.add(first, np.diff(starts, append=len(named)), kind | own)
 
     def add_compressed(self, entries: NDArray[np.uint64]) -> None:
         """Add the clusters that compressed data touches; its last sector may reach past the end of the file."""
         start, length = compressed_extents(entries, self._header.cluster_bits)
         first = start // self._header.cluster_size
         last = np.minimum((start + length - 1) // self._header.cluster_size, self._end - 1)
-        self.add(first, np.maximum(last - first + 1, 1), 0)
+        self.add(first, np.maximum(last - first + 1, 1), np.zeros(len(first), np.int64))
 
-    def add_each(self, clusters: NDArray[np.int64], kind: int) -> None:
-        """Add clusters one by one; neighbours become runs."""
-        starts = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(np.diff(clusters) != 1) + 1))
-        starts = starts[: len(clusters)]
-        self.add(clusters[starts], np.diff(starts, append=len(clusters)), kind)
-
-    def add(self, first: NDArray[np.int64], count: NDArray[np.int64], kind: int) -> None:
-        """Add runs of `count` clusters from `first` on."""
-        first, count = first[count > 0], count[count > 0]
-        if not len(first):
-            return
+    def add(self, first: NDArray[np.int64], count: NDArray[np.int64], kind: NDArray[np.int64]) -> None:
+        """Add runs of `count` clusters (at least 1) from `first` on, each of a kind; int64, all of one shape."""
         last = first + count - 1
         if int(last.max()) >= self._end:
             raise MalformedImageError(f"the image refers to clusters past the end of its file; {_DAMAGED}")
-        blocks = last // self._entries - first // self._entries + 1
-        run = np.repeat(np.arange(len(first)), blocks)
-        block = first[run] // self._entries + np.arange(len(run)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
-        low = np.maximum(first[run], block * self._entries)
-        high = np.minimum(last[run], (block + 1) * self._entries - 1)
-        self._parts.append((((low << self._length_bits | high - low) << _KIND_BITS) | kind).astype(np.uint64))
+        blocks = (last >> self._length_bits) - (first >> self._length_bits) + 1
+        if int(blocks.max()) > 1:
+            run = np.repeat(np.arange(len(first)), blocks)
+            block = first[run] // self._entries + np.arange(len(run)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+            first = np.maximum(first[run], block * self._entries)
+            last = np.minimum(last[run], (block + 1) * self._entries - 1)
+            kind = kind[run]
+        self._parts.append((((first << self._length_bits | last - first) << _KIND_BITS) | kind).astype(np.uint64))
 
     def compare(self, descriptor: int, table: NDArray[np.uint64]) -> None:
         """Compare what was added with the refcounts, block by block."""
@@ -138,8 +136,8 @@ class _References:
             counts = read_block(descriptor, self._header, int(table[index]))
             mine = runs[low:high]
             references = self._covered(mine)
-            own = self._covered(mine[(mine & np.uint64(_OWN)) != 0]) > 0
-            metadata = self._covered(mine[(mine & np.uint64(_METADATA)) != 0]) > 0
+            own = self._covered(mine[(mine & np.uint64(_OWN)) != 0]) != 0
+            metadata = self._covered(mine[(mine & np.uint64(_METADATA)) != 0]) != 0
             if (references > counts).any() or (counts[own] != 1).any():
                 raise MalformedImageError(f"the image refers to clusters more often than it counts them; {_DAMAGED}")
             if (references[metadata] != 1).any():
