@@ -45,6 +45,20 @@ def _counted(entry: Callable[[bytes], bytes], place: Callable[[bytes], int]) -> 
     return change
 
 
+def _bitmaps(*fields: int, length: int = 24) -> Callable[[bytes], bytes]:
+    """Give a damage that puts a bitmaps extension in front of the others."""
+
+    def change(data: bytes) -> bytes:
+        head = struct.pack(">II", 0x23852875, length) + struct.pack(">IIQQ", *fields)[:length].ljust(24, b"\0")
+        name = damage.get(data, "backing_file_offset")
+        if name:
+            data = damage.put(data, "backing_file_offset", name + len(head))
+        data = damage.put(data, "autoclear_features", 1)
+        return data[:112] + head + data[112 : _CLUSTER - len(head)] + data[_CLUSTER:]
+
+    return change
+
+
 def _place(name: str) -> Callable[[bytes], int]:
     return lambda data: damage.get(data, name)
 
@@ -81,6 +95,14 @@ BAD_HEADERS: dict[str, Callable[[bytes], bytes]] = {
     "reftable-unaligned": _field("refcount_table_offset", 65537),
     "snapshots-too-many": _field("nb_snapshots", 0xFFFFFFFF),
     "snapshots-past-the-end": lambda d: damage.put(damage.put(d, "nb_snapshots", 1), "snapshots_offset", 1 << 40),
+    "snapshots-unaligned": _field("snapshots_offset", 512),
+    "bitmaps-cut-short": _bitmaps(1, 0, 24, 65536, length=23),
+    "bitmaps-none": _bitmaps(0, 0, 24, 65536),
+    "bitmaps-too-many": _bitmaps(65536, 0, 24, 65536),
+    "bitmaps-reserved": _bitmaps(1, 1, 24, 65536),
+    "bitmaps-unaligned": _bitmaps(1, 0, 24, 65537),
+    "bitmaps-huge": _bitmaps(1, 0, 1 << 40, 65536),
+    "bitmaps-past-the-end": _bitmaps(1, 0, 24, 1 << 40),
     "incompatible-unknown": _field("incompatible_features", 1 << 40),
     "refcount-order-7": _field("refcount_order", 7),
     "refcount-order-huge": _field("refcount_order", 0xFFFFFFFF),

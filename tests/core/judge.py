@@ -112,15 +112,21 @@ def format_of(path: Path) -> str:
     return path.suffix[1:]
 
 
+UNSOUND = 1 << 62
+"""What `leaks` gives for an image in which QEMU finds errors."""
+
+
 def leaks(path: Path) -> int | None:
-    """Give the number of leaked clusters of an image that is sound otherwise; None when it is not, or unknown."""
+    """Give the number of leaked clusters of an image, or `UNSOUND`; None when QEMU takes too long to say."""
     if format_of(path) == "raw":
         return 0
     done = attempt("qemu-img", "check", "-U", "-f", "qcow2", "--output=json", path)
-    if done is None or done.returncode not in (0, 3):
+    if done is None:
         return None
+    if done.returncode not in (0, 3):
+        return UNSOUND
     counts = json.loads(done.stdout)
-    return None if counts.get("check-errors", 0) or counts.get("corruptions", 0) else int(counts.get("leaks", 0))
+    return UNSOUND if counts.get("check-errors", 0) or counts.get("corruptions", 0) else int(counts.get("leaks", 0))
 
 
 def keep_view(path: Path, folder: Path) -> Path | None:

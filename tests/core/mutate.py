@@ -136,20 +136,41 @@ def _number_damage(data: bytes, number: Number) -> st.SearchStrategy[Damage]:
     return values(data, number).map(number.changed_to)
 
 
-def mutations(data: bytes) -> st.SearchStrategy[tuple[Damage, ...]]:
-    """Draw one to four damages to a sound qcow2 file; numbers of each kind are as likely as those of any other."""
-    kinds: dict[str, list[Number]] = {}
+TABLES = (
+    "L1 entry",
+    "L2 entry",
+    "refcount table entry",
+    "refcounts",
+    "snapshot",
+    "snapshot L1 entry",
+    "bitmap directory",
+)
+"""Kinds of numbers that leave a file open to be read and written, if not soundly."""
+
+
+def number_mutations(data: bytes, kinds: tuple[str, ...] = ()) -> st.SearchStrategy[tuple[Damage, ...]]:
+    """Draw one to four damages to numbers; each kind (all, when none is named) is as likely as any other."""
+    found: dict[str, list[Number]] = {}
     for number in numbers(data):
-        kinds.setdefault(number.what, []).append(number)
-    one = st.sampled_from(sorted(kinds)).flatmap(
-        lambda kind: st.sampled_from(kinds[kind]).flatmap(lambda number: _number_damage(data, number))
+        if not kinds or number.what in kinds:
+            found.setdefault(number.what, []).append(number)
+    one = st.sampled_from(sorted(found)).flatmap(
+        lambda kind: st.sampled_from(found[kind]).flatmap(lambda number: _number_damage(data, number))
     )
-    copies = st.builds(
-        lambda source, target: Damage(target.offset, data[source.offset : source.offset + target.width]),
-        *(st.sampled_from(numbers(data)),) * 2,
+    copies = st.sampled_from(sorted(found)).flatmap(
+        lambda kind: st.builds(
+            lambda source, target: Damage(target.offset, data[source.offset : source.offset + target.width]),
+            *(st.sampled_from(found[kind]),) * 2,
+        )
     )
-    several = st.lists(st.one_of(one, one, one, copies), min_size=1, max_size=4).map(tuple)
-    return st.one_of(several, several, damage.damages(data), names().map(lambda n: renamed(data, n)))
+    return st.lists(st.one_of(one, one, one, copies), min_size=1, max_size=4).map(tuple)
+
+
+def mutations(data: bytes) -> st.SearchStrategy[tuple[Damage, ...]]:
+    """Draw damages to a sound qcow2 file: to its numbers, its tables alone, any of its metadata, or its link."""
+    tables = number_mutations(data, TABLES)
+    odd_links = names().map(lambda name: renamed(data, name))
+    return st.one_of(tables, tables, tables, number_mutations(data), damage.damages(data), odd_links)
 
 
 # --- backing file names -----------------------------------------------------------------------------------------------

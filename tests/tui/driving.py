@@ -7,6 +7,8 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+
 from backchain_tui.app import BackchainApp
 from backchain_tui.screens.operation import OperationScreen
 from tests.core import qemu
@@ -147,3 +149,10 @@ async def asked(app: BackchainApp, pilot: Pilot[None]) -> str:
     await until(pilot, lambda: isinstance(app.screen, Question) and app.screen.query("#question-rows"))
     await pilot.pause()
     return words_of(app, "#question")
+
+
+def assert_painted_well(app: BackchainApp, width: int) -> None:
+    """Every line of the screen fills the window, and holds nothing that a terminal would obey."""
+    for strip in app.screen._compositor.render_strips():
+        assert strip.text.isprintable(), repr(strip.text)
+        assert cell_len(strip.text) == width == strip.cell_length, repr(strip.text)

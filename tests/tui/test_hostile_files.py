@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backchain_tui.actions import Where
+from backchain_tui.screens.operation import OperationScreen
 from tests.core import damage, judge, qemu
 from tests.core.corpus import BAD_HEADERS, OVERLAPS, UNREADABLE
 from tests.core.folders import Folders
 from tests.core.images import MIB, chain_of, overlay
 from tests.core.judge import Answer, backchain
 from tests.core.seeds import Seeds
+from tests.tui.driving import assert_painted_well, picture, running, text_of, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,3 +168,30 @@ def test_a_loop_is_named_and_refused(tmp_path: Path, length: int) -> None:
             assert (answer.status, "loop" in answer.error) == (status, True)
     states = {i["path"]: i["state"] for i in json.loads(backchain("graph", "--json", tmp_path).out)["images"]}
     assert states == {str(p): "loop" if p.stem != "above" else "ok" for p in paths}
+
+
+async def test_the_screen_shows_a_folder_of_damaged_images(seeds: Seeds, tmp_path: Path) -> None:
+    for number, (name, which) in enumerate(CASES):
+        folder = tmp_path / f"{number:03}-{name}"
+        folder.mkdir()
+        for path in seeds["v3-64k"].write(folder):
+            if path.name == which:
+                patched(path, DAMAGES[name])
+    async with running(tmp_path, size=(100, 40)) as (app, pilot):
+        screen = picture(app)
+        assert screen.graph is not None
+        assert screen.diagram is not None
+        images = list(screen.graph)
+        assert len(images) == 2 * len(CASES)
+        for image in images[:: len(images) // 24]:
+            screen.diagram.cursor = image
+            await pilot.pause(0.1)
+            assert_painted_well(app, 100)
+            if Where.OVERLAY not in screen.where():
+                continue
+            await pilot.press("c")
+            await until(pilot, lambda: isinstance(picture(app), OperationScreen))
+            await until(pilot, lambda: "Planning" not in text_of(app, "#plan"))
+            assert_painted_well(app, 100)
+            await pilot.press("escape", "escape")
+            await until(pilot, lambda: picture(app) is screen)

@@ -15,12 +15,10 @@ from tests.core import damage, judge, qemu
 from tests.core.damage import BACKING_FORMAT
 from tests.core.images import MIB, overlay
 from tests.core.judge import backchain
-from tests.tui.driving import picture, put_cursor, running, until
+from tests.tui.driving import assert_painted_well, picture, put_cursor, running, until
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from textual.app import App
 
 NAMES = {
     "newline": "a\nb\r\tc",
@@ -123,13 +121,6 @@ def test_a_recorded_name_and_format_are_shown_escaped(tmp_path: Path, kind: str)
 
 
 # --- the screen -------------------------------------------------------------------------------------------------------
-
-
-def assert_painted_well(app: App[None], width: int) -> None:
-    """Every line of the screen fills the window, and holds nothing that a terminal would obey."""
-    for strip in app.screen._compositor.render_strips():
-        assert strip.text.isprintable(), repr(strip.text)
-        assert cell_len(strip.text) == width == strip.cell_length, repr(strip.text)
 
 
 @pytest.mark.parametrize(

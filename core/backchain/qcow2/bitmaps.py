@@ -24,14 +24,18 @@ def directory_place(header: Header, file_size: int) -> tuple[int, int] | None:
         file_size: Length of the file in bytes.
 
     Raises:
-        MalformedImageError: The extension is cut short, or the directory is no cluster of the file's own.
+        MalformedImageError: The extension is none that QEMU takes, or the directory lies outside of the file.
     """
     extension = header.extension(fmt.EXT_BITMAPS)
-    if extension is None or not header.autoclear_features & fmt.AUTOCLEAR_BITMAPS:
+    if extension is None:
         return None
-    if len(extension) < fmt.BITMAPS_EXTENSION.size:
-        raise MalformedImageError("the bitmaps extension is cut short")
-    _, _, size, offset = fmt.BITMAPS_EXTENSION.unpack_from(extension)
+    if len(extension) != fmt.BITMAPS_EXTENSION.size:
+        raise MalformedImageError(f"a bitmaps extension of {len(extension)} bytes is not legal")
+    if not header.autoclear_features & fmt.AUTOCLEAR_BITMAPS:
+        return None
+    count, reserved, size, offset = fmt.BITMAPS_EXTENSION.unpack(extension)
+    if not 0 < count <= fmt.MAX_BITMAPS or reserved:
+        raise MalformedImageError(f"a bitmaps extension of {count} bitmaps is not legal")
     outside = offset == 0 or offset % header.cluster_size or offset + size > -(-file_size // fmt.SECTOR) * fmt.SECTOR
     if not 0 < size <= fmt.MAX_BITMAP_DIRECTORY_SIZE or outside:
         raise MalformedImageError("the bitmap directory lies outside of the file")

@@ -80,6 +80,7 @@ BITMAPS_EXTENSION: Final = struct.Struct(">IIQQ")
 BITMAP_DIRECTORY_ENTRY: Final = struct.Struct(">QIIBBHI")
 """bitmap_table_offset, bitmap_table_size, flags, type, granularity_bits, name_size, extra_data_size."""
 BITMAP_IN_USE: Final = 1 << 0
+MAX_BITMAPS: Final = 65535
 MAX_BITMAP_DIRECTORY_SIZE: Final = 64 * 1024 * 1024
 
 SECTOR: Final = 512

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from backchain.errors import MalformedImageError, UnsupportedImageError
 from backchain.qcow2 import format as fmt
+from backchain.qcow2.bitmaps import directory_place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -339,8 +340,11 @@ def _check_tables(header: Header, file_size: int) -> None:
         "refcount table", header.refcount_table_offset, header.refcount_table_clusters * header.cluster_size,
         header, file_size,
     )  # fmt: skip
+    if header.snapshots_offset % header.cluster_size:  # QEMU asks for it even where there are none
+        raise MalformedImageError(f"the snapshot table at {header.snapshots_offset:#x} is not aligned to a cluster")
     if header.nb_snapshots:
         _check_range("snapshot table", header.snapshots_offset, 1, header, file_size)
+    directory_place(header, file_size)
 
 
 def _check_range(what: str, offset: int, length: int, header: Header, file_size: int) -> None:

@@ -63,7 +63,8 @@ def read_table(descriptor: int, header: Header, file_size: int) -> NDArray[np.ui
     raw = os.pread(descriptor, length, header.refcount_table_offset)
     raw += bytes(length - len(raw))
     table = np.frombuffer(raw, ">u8").astype(np.uint64) & np.uint64(fmt.REFTABLE_OFFSET_MASK)
-    if (table & np.uint64(header.cluster_size - 1)).any() or (table >= np.uint64(max(file_size, 1))).any():
+    end = np.uint64(min(max(file_size, 1), fmt.OFFSET_MASK))  # no other table could name what lies behind
+    if (table & np.uint64(header.cluster_size - 1)).any() or (table >= end).any():
         raise MalformedImageError("the refcount table names a block outside of the file")
     named = np.sort(table[table != 0])
     if (named[1:] == named[:-1]).any():
