@@ -135,9 +135,9 @@ class Header:
     def place_backing(self, name: bytes | None, backing_format: str | None) -> tuple[Header, bytes]:
         """Prepare a change of the backing file that takes effect with one write.
 
-        The name goes where no header in force names it, so that it can be written and flushed first. Whatever shares
-        the first sector with the link changes with it at once: extensions that would move across sectors make room by
-        dropping the feature name table, which only serves messages.
+        The name goes where the header in force has nothing, so that it can be written and flushed first. Whatever
+        shares the first sector with the link changes with it at once; behind that sector nothing may change. Extensions
+        that would move across sectors make room by dropping the feature name table, which only serves messages.
 
         Args:
             name: Backing file name to record; None for none.
@@ -149,27 +149,36 @@ class Header:
             within the first sector belongs into the same write.
 
         Raises:
-            UnsupportedImageError: The first cluster has no room for the name beside the one in force.
+            UnsupportedImageError: The first cluster has no room for the name beside the one in force, or the header
+                has so many extensions that the link cannot change at once.
         """
         changed = self.with_backing(name, backing_format)
-        head = changed.encode_head()
-        if (len(head) > fmt.SECTOR and _layout(self) != _layout(changed)) or len(head) > self.cluster_size:
+        old, head = self.encode_head(), changed.encode_head()
+        if not _changes_at_once(old, head) or len(head) > self.cluster_size:
             rest = tuple(e for e in changed.extensions if e.type != fmt.EXT_FEATURE_NAMES)
             changed = replace(changed, extensions=rest)
             head = changed.encode_head()
+        if not _changes_at_once(old, head):
+            raise UnsupportedImageError(
+                "its header extensions fill more than a sector, so that its link cannot change at once",
+                "copy the image with qemu-img convert, which leaves unknown extensions out",
+            )
         offset = 0
         if name is not None:
-            offset = self._place_for(len(head), len(name))
+            offset = self._place_for(len(old), len(head), len(name))
         changed = replace(changed, backing_file_offset=offset)
         return changed, changed.encode_head()
 
-    def _place_for(self, head: int, length: int) -> int:
-        """Give the offset in bytes for a new name of `length` bytes behind a new head, clear of the old name."""
+    def _place_for(self, old: int, head: int, length: int) -> int:
+        """Give the offset in bytes for a new name of `length` bytes, clear of old and new head and the old name.
+
+        Within the first sector nothing need be clear of the old: it is written as a whole.
+        """
         if head + length <= fmt.SECTOR:
             return head
         old_start = self.backing_file_offset if self.backing_name is not None else 0
         old_end = old_start + len(self.backing_name or b"")
-        for start in (max(head, old_end), head):
+        for start in (max(head, old, old_end), max(head, old)):
             clear = start >= old_end or start + length <= old_start
             if clear and start + length <= self.cluster_size:
                 return start
@@ -212,9 +221,9 @@ class Header:
         return fixed + body
 
 
-def _layout(header: Header) -> list[tuple[int, int]]:
-    """Give type and padded length of each extension: where the next one starts."""
-    return [(e.type, -(-len(e.data) // 8)) for e in header.extensions]
+def _changes_at_once(old: bytes, new: bytes) -> bool:
+    """Whether one head takes the place of another when the first sector does."""
+    return len(new) <= fmt.SECTOR or old[fmt.SECTOR :] == new[fmt.SECTOR :]
 
 
 def _encode_extension(extension: Extension) -> bytes:
