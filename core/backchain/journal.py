@@ -8,6 +8,7 @@ one that remembers the images which a commit has invalidated, until these are go
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -31,6 +32,8 @@ PREFIX, SUFFIX = ".backchain-", ".journal"
 SCRATCH_SUFFIX = ".part"
 """A new image is written under a name that ends so, and gets its own name when it is complete."""
 _MOST_BYTES = 1 << 20
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+"""Errors of file systems that cannot sync a folder, and need not."""
 _VERSION = 1
 
 
@@ -214,12 +217,14 @@ def sync_folder(folder: Path) -> None:
     """Bring the names in a folder to the disk.
 
     Raises:
-        OSError: The folder cannot be opened.
+        OSError: The folder cannot be opened, or the disk fails.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with suppress(OSError):  # some file systems cannot sync a folder, and need not
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 

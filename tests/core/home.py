@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from backchain.journal import is_journal
+
+from . import qemu
+from .states import State
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -47,3 +52,13 @@ class Home:
                 file.truncate()
             if self._contents.get(name) == content:
                 os.utime(path, ns=self._times[name])
+
+
+def state_of(folder: Path, story: str, contents: dict[str, bytes]) -> State:
+    """Give the images of a folder as they are, journals left out, and add their bytes to `contents` by digest."""
+    files = {}
+    for path in folder.iterdir():
+        if not is_journal(path.name):
+            files[path.name] = qemu.digest(path)
+            contents.setdefault(files[path.name], path.read_bytes())
+    return State(story, files)

@@ -1,18 +1,38 @@
-"""Writes that fail amid a run: one line, the contract's status, every view intact, and no leak left."""
+"""Writes that fail amid a run: one line, the contract's status, every view intact, and no leak that a journal forgets.
+
+A disk that breaks is played by `faults`; a file system that is full is a real one where this user may mount one.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import subprocess
 import sys
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from backchain import recovery
+from backchain.discover import discover
+from backchain.errors import ImageIOError
+
 from . import qemu
+from .faults import Fault
+from .home import Home, state_of
 from .images import chain_of
+from .judging import Judge
+from .scenes import Scene
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from .folders import Folders
+    from .states import State
 
 _RUN_WITH_LIMIT = """
 import resource, signal, sys
@@ -58,3 +78,195 @@ def test_a_raw_base_on_a_full_file_system(tmp_path: Path) -> None:
     done = limited(2 << 20, "commit", "-y", top)
     assert done.returncode == 6, done.stderr
     assert qemu.view(top) == before
+
+
+def test_a_journal_that_cannot_be_written_stops_everything(tmp_path: Path) -> None:
+    """A limit of one byte meets the journal first."""
+    root, one = chain_of(tmp_path, "root", "one")
+    qemu.io(one, "write -P 2 0 64k")
+    before = [qemu.digest(p) for p in (root, one)]
+    for verb in (["commit", one], ["pull", one], ["rebase", "-b", "", one], ["snapshot", one, tmp_path / "new.qcow2"]):
+        done = limited(1, *verb, "-y")
+        assert (done.returncode, done.stderr.count("\n")) == (6, 1), done.stderr
+        assert [qemu.digest(p) for p in (root, one)] == before
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["one.qcow2", "root.qcow2"]
+
+
+# --- a disk that breaks -----------------------------------------------------------------------------------------------
+
+SLOW_CASES = [
+    ("commit-next", "4k"), ("commit-kept", "4k"), ("commit-under-two", "512"), ("commit", "growing"),
+    ("commit-active", "raw-base"), ("commit-active", "compressed"), ("pull", "growing"), ("pull", "batches"),
+    ("pull-everything", "v2"), ("rebase", "compressed"), ("rebase-elsewhere", "extended-l2"),
+    ("rebase-onto-nothing", "4k"), ("rebase-link", "long-names"), ("commit", "shared-tables"),
+]  # fmt: skip
+QUICK_CASES = [("commit", "4k"), ("pull", "shared-tables"), ("rebase", "4k"), ("snapshot", "4k"), ("delete", "4k")]
+
+
+class Aftermath:
+    """What failed runs of a scene have left, as states to be judged: right after the failure, and once tidied up."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._failed: list[State] = []
+        self._tidied: list[State] = []
+        self._contents: dict[str, bytes] = {}
+
+    def take(self, story: str) -> None:
+        """Take down what is there now; a journal, if there is one, must know how to tidy up."""
+        folder = self._scene.folder
+        state = state_of(folder, story, self._contents)
+        self._failed.append(state)
+        for record in discover([folder]).interrupted:
+            assert recovery.tidy_up(record).problems == ()
+        self._tidied.append(state_of(folder, f"{story}, tidied up", self._contents))
+
+    def judge(self, folder: Path) -> None:
+        """Judge all that was taken down."""
+        expected = self._scene.expected()
+        Judge(folder / "failed", expected, self._contents.__getitem__).judge(self._failed)
+        Judge(folder / "tidied", replace(expected, leaks=False), self._contents.__getitem__).judge(self._tidied)
+
+
+def failure_of(scene: Scene) -> str | None:
+    """Run a scene's plan; give the one line in which it failed with status 6, or None when it was done."""
+    try:
+        scene.run()
+    except ImageIOError as error:
+        failure = error
+    else:
+        return None
+    assert failure.exit_code == 6
+    assert "\n" not in str(failure)
+    return failure.message
+
+
+def may_pass_unseen(fault: Fault) -> bool:
+    """A journal that cannot be removed, or a file system without hard links, is no failure of the run."""
+    return fault.struck_name in {"unlink", "link"}
+
+
+@pytest.mark.parametrize(
+    ("deed", "layout"), [*QUICK_CASES, *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW_CASES)]
+)
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "for good"])
+def test_whichever_change_fails(memory: Folders, deed: str, layout: str, *, lasting: bool) -> None:
+    """The first change fails, then the second, and so on to the end; a short write comes before a lasting failure."""
+    with memory.fresh() as folder:
+        scene = Scene(deed, layout, folder / "images")
+        assert scene.plan
+        home = Home(scene.folder, folder / "pins")
+        aftermath = Aftermath(scene)
+        codes = (errno.EIO, errno.ENOSPC, errno.EROFS, errno.EDQUOT)
+        for at in range(10_000):
+            home.restore()
+            fault = Fault(at, codes[at % len(codes)], lasting=lasting, short=lasting)
+            with fault.active():
+                message = failure_of(scene)
+            if not fault.struck:
+                assert message is None
+                break
+            if message is None:
+                assert may_pass_unseen(fault), f"change {at} ({fault.struck_name}) failed unseen"
+            else:
+                assert os.strerror(fault.code) in message
+            aftermath.take(f"change {at} ({fault.struck_name}) failed")
+        assert at > 5
+        aftermath.judge(folder)
+
+
+# --- a file system that is full, or may not be written ----------------------------------------------------------------
+
+
+@contextmanager
+def mounted(folder: Path, kind: str, size: int) -> Iterator[Path]:
+    """Mount a small file system of `size` bytes until the block ends; skip where this user may not."""
+    place, device = folder / "mount", folder / "device"
+    place.mkdir()
+    command = ["mount", "-t", kind, "-o", f"size={size}", kind, str(place)]
+    if kind != "tmpfs":
+        with device.open("wb") as file:
+            file.truncate(size)
+        made = qemu.attempt(f"mkfs.{kind}", "-q", "-F", device) if shutil.which(f"mkfs.{kind}") else None
+        if made is None or made.returncode:
+            pytest.skip(f"no {kind} file system can be made here")
+        command = ["mount", "-o", "loop", str(device), str(place)]
+    done = qemu.attempt(*command)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        qemu.run("umount", place)
+
+
+@contextmanager
+def filled(folder: Path, free: int) -> Iterator[None]:
+    """Fill a file system but for `free` bytes until the block ends."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            with suppress(OSError):
+                while file.write(bytes(4096)) == 4096:
+                    pass
+            os.fsync(file.fileno())
+            file.truncate(max(file.tell() - free, 0))
+            yield
+        finally:
+            ballast.unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["tmpfs", "ext4"])
+@pytest.mark.parametrize(
+    ("deed", "layout"), [("commit", "4k"), ("pull", "512"), ("rebase-onto-nothing", "4k"), ("snapshot", "4k")]
+)
+def test_a_file_system_with_too_little_room(memory: Folders, kind: str, deed: str, layout: str) -> None:
+    """Page by page there is a little more room, from none at all, until there is enough."""
+    with memory.fresh() as folder, mounted(folder, kind, 8 << 20) as place:
+        scene = Scene(deed, layout, place / "images")
+        assert scene.plan
+        home = Home(scene.folder, place / "pins")
+        aftermath = Aftermath(scene)
+        failures = 0
+        for pages in range(256):
+            home.restore()
+            with filled(place, pages * 4096):
+                message = failure_of(scene)
+                if message is None:
+                    break
+                assert os.strerror(errno.ENOSPC) in message
+                failures += 1
+                aftermath.take(f"{pages} pages free")
+        else:
+            raise AssertionError("it never found room enough")
+        assert failures > 2
+        aftermath.judge(folder)
+
+
+def test_a_file_system_that_may_not_be_written(memory: Folders) -> None:
+    """That is seen before anything starts."""
+    with memory.fresh() as folder, mounted(folder, "tmpfs", 4 << 20) as place:
+        root, one = chain_of(place, "root", "one")
+        qemu.io(one, "write -P 2 0 64k")
+        qemu.run("mount", "-o", "remount,ro", place)
+        for verb in (["commit", one], ["pull", one], ["snapshot", one, place / "new.qcow2"], ["delete", one]):
+            done = limited(1 << 40, *verb, "-y")
+            assert done.returncode == 3, done.stderr
+            assert done.stderr.startswith("permission: ") or "permission: " in done.stderr
+            assert done.stderr.count("\n") == 1
+        assert root.exists()
+
+
+def test_a_file_that_may_not_be_changed(tmp_path: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    qemu.io(one, "write -P 2 0 64k")
+    if qemu.attempt("chattr", "+i", root).returncode:
+        pytest.skip("files cannot be made immutable here")
+    try:
+        done = limited(1 << 40, "commit", "-y", one)
+        assert done.returncode == 3, done.stderr
+        assert "permission: " in done.stderr
+        assert done.stderr.count("\n") == 1
+    finally:
+        qemu.run("chattr", "-i", root)

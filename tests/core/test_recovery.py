@@ -15,12 +15,12 @@ from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import MissingImageError
 from backchain.image import ImageState
 from backchain.jobs import Job
-from backchain.journal import SCRATCH_SUFFIX, Stage, is_journal
+from backchain.journal import SCRATCH_SUFFIX, Stage
 from backchain.operations import Commit, Delete, Rebase, Snapshot
 from backchain.planning import make_plan
 
 from . import qemu
-from .home import Home
+from .home import Home, state_of
 from .judging import Judge
 from .recording import Flush, Sync, recorded
 from .scenes import Scene
@@ -91,17 +91,7 @@ def both_ways(scene: Scene, home: Home, states: States, state: State) -> Iterato
             assert_tidy(scene.folder)
         except Exception as error:
             raise AssertionError(f"{story}: {error}") from error
-        yield now(scene.folder, story, states.contents)
-
-
-def now(folder: Path, story: str, contents: dict[str, bytes]) -> State:
-    """Give the images of a folder as they are, journals left out."""
-    files = {}
-    for path in folder.iterdir():
-        if not is_journal(path.name):
-            files[path.name] = qemu.digest(path)
-            contents.setdefault(files[path.name], path.read_bytes())
-    return State(story, files)
+        yield state_of(scene.folder, story, states.contents)
 
 
 def leave(scene: Scene, record: Record) -> None:

@@ -17,7 +17,7 @@ from backchain.clustermap import Qcow2Layer, make_layer
 from backchain.engines.copier import Copier
 from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
-from backchain.errors import StalePlanError, UnsupportedImageError
+from backchain.errors import BackchainError, ImageError, StalePlanError, UnsupportedImageError
 from backchain.image import naming, require_header
 from backchain.jobs import Cell, Phase
 from backchain.journal import Journal, Stage
@@ -59,6 +59,7 @@ class Rewriting:
         self._plan = plan
         self._job = job
         self._shape = shape_of(plan.before, plan.operation)
+        self._tidy = True
         self._writers: dict[ImageId, Qcow2Writer] = {}
         self._descriptors: dict[ImageId, int] = {}
         for image in self._shape.involved:
@@ -129,7 +130,8 @@ class Rewriting:
             yield journal
         except BaseException:
             begun = commit and bool((self._job.cells != Cell.WAITING).any())
-            if begun or self._job.progress().phase in {Phase.RELINKING, Phase.CLEANING}:
+            amid = self._job.progress().phase in {Phase.RELINKING, Phase.CLEANING}
+            if begun or amid or not self._tidy:
                 with suppress(OSError):
                     journal.reach(Stage.ABANDONED)
                 journal.close()
@@ -137,8 +139,10 @@ class Rewriting:
                 journal.discard()
             raise
         if self._plan.invalidated:
-            journal.reach(Stage.LEFT)
-            journal.close()
+            try:
+                journal.reach(Stage.LEFT)
+            finally:
+                journal.close()
         else:
             journal.discard()
 
@@ -192,7 +196,10 @@ class Rewriting:
                 os.fdatasync(descriptor)
         except BaseException:
             if target is not None:
-                target.abandon_batch()
+                try:
+                    target.abandon_batch()
+                except (BackchainError, OSError):  # what went wrong first is what counts
+                    self._tidy = False
             raise
 
     def _grow_to(self) -> int | None:

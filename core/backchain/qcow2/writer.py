@@ -19,6 +19,7 @@ from backchain.hostfile import write_all
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
 from backchain.qcow2.bitmaps import directory_place, marked_in_use
+from backchain.qcow2.header import HEADER_READ_BYTES, parse_header
 from backchain.qcow2.image import Qcow2File
 from backchain.qcow2.layout import check_references, leaked
 from backchain.qcow2.tables import compressed_extents
@@ -69,6 +70,7 @@ class Qcow2Writer:
         self.allocator = Allocator(descriptor, header, size)
         self._tables: list[_TableWrite] = []
         self._dropped: list[NDArray[np.int64]] = []
+        self._amid = False
 
     def check(self) -> None:
         """Make sure that references and refcounts agree, before clusters are written in place, given out or freed.
@@ -161,6 +163,7 @@ class Qcow2Writer:
         Raises:
             OSError: A write or a flush failed; the image reads as before or as after.
         """
+        self._amid = True
         self._extend()
         for table in self._tables:
             if table.fresh:
@@ -178,20 +181,37 @@ class Qcow2Writer:
         self.file.forget()
         self.flush()
         self._release_dropped()
+        self._amid = False
 
     def abandon_batch(self) -> None:
-        """Forget what was prepared since the last commit; the file is cut back to what is in use."""
+        """Forget what was prepared since the last commit; the file is cut back to what is in use.
+
+        Where a commit has failed amid its writes, what the file says now is read again, and clusters that it counts in
+        vain are given back.
+
+        Raises:
+            ImageError: It cannot be told which these are; they stay leaked.
+            OSError: A write failed once more; likewise.
+        """
         self._tables.clear()
         self._dropped.clear()
         size = os.fstat(self._descriptor).st_size
+        if self._amid:  # the header may name another refcount table than before
+            self.header = parse_header(os.pread(self._descriptor, HEADER_READ_BYTES, 0), size)
+            self.file = Qcow2File(self._descriptor, self.header, size)
         self.allocator = Allocator(self._descriptor, self.header, size)
-        self._cut(self._file_size)
+        if self._amid:
+            self.release_leaks()
+        else:
+            self._cut(self._file_size)
 
     def finish(self) -> None:
         """Write the refcounts of what the last batch dropped, and flush."""
+        self._amid = True
         self._write_refcounts()
         self._cut()
         self.flush()
+        self._amid = False
 
     # --- the image as a whole -------------------------------------------------------------------------------------
 
