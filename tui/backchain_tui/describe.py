@@ -79,7 +79,7 @@ def image_rows(graph: ChainGraph, image: ImageId, *, exact: bool = False) -> lis
     rows = [
         Row("", f"{info.name} · {role(graph, image)}", Tone.STRONG),
         *_problem_rows(info),
-        *_outside_rows(graph, image),
+        *outside_rows(graph, image),
         Row("path", info.display_path),
         Row("format", _format_text(info)),
         Row("virtual", size(info.virtual_size)),
@@ -160,11 +160,24 @@ def _problem_rows(info: ImageInfo) -> list[Row]:
     return [Row("state", text, Tone.BAD if bad else Tone.WARN)]
 
 
-def _outside_rows(graph: ChainGraph, image: ImageId) -> list[Row]:
+BADGES = (
+    Row("BASE", "Nothing backs it."),
+    Row("ACTIVE", "It backs nothing: the machine writes here."),
+    Row("IN USE", "Another process has it open."),
+    Row("OUTSIDE", "A link leads to it, out of the folders given: it is not used without your word."),
+    Row("INVALID", "A commit has changed what it relied on."),
+    Row("UNNEEDED", "It reads as before, but nothing needs it any more."),
+    Row("MISSING", "It is not there: f on its overlay looks for it."),
+)
+"""What the words on the boxes mean."""
+
+
+def outside_rows(graph: ChainGraph, image: ImageId) -> list[Row]:
+    """Say that an image lies outside of the folders given; nothing when it does not."""
     if graph.is_trusted(image):
         return []
     text = "a link leads here, out of the folders given; name the folder with --scan if that is meant"
-    return [Row("outside", text, Tone.WARN)]
+    return [Row("OUTSIDE", text, Tone.WARN)]
 
 
 def _format_text(info: ImageInfo) -> str:

@@ -207,7 +207,7 @@ class ForestScreen(PictureScreen):
             info = self.graph[image]
             rows.append(describe.Row("", f"Under the cursor: {info.label}, {describe.role(self.graph, image)}.",
                                      describe.Tone.STRONG))  # fmt: skip
-            rows.append(describe.breaks_row(self.graph, image))
+            rows += [*describe.outside_rows(self.graph, image), describe.breaks_row(self.graph, image)]
         return rows
 
 

@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from backchain_tui.actions import Where, valid_actions
-from backchain_tui.describe import Row, Tone
+from backchain_tui.describe import BADGES, Row, Tone
 from backchain_tui.widgets.bars import key_label
 from backchain_tui.widgets.rows import RowsPanel
 
@@ -57,6 +57,16 @@ class HelpScreen(ModalScreen[None]):
         keys = [Row(key_label(a), f"{a.text}: {a.help}") for a in valid_actions(self._now)]
         panel = self.query_one("#help-rows", RowsPanel)
         panel.show(
-            [*self._subject, Row("", ""), Row("", "Keys that are valid now", Tone.STRONG), *keys, *_DIAGRAM, *_MAP]
+            [
+                *self._subject,
+                Row("", ""),
+                Row("", "Keys that are valid now", Tone.STRONG),
+                *keys,
+                *_DIAGRAM,
+                *_MAP,
+                Row("", ""),
+                Row("", "Words on the boxes", Tone.STRONG),
+                *BADGES,
+            ]
         )
         panel.focus()
