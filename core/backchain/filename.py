@@ -98,10 +98,16 @@ def backing_name_for(overlay: Path, backing: Path, *, relative: bool) -> str:
 
 
 def is_within(path: Path, folders: Iterable[Path]) -> bool:
-    """Say whether a file lies in one of the folders or below: by its path as given, or by where it really is."""
+    """Say whether a file lies in one of the folders or below: by its path as given, or by where it really is.
+
+    A name that no file can have (out of a ``json:`` name) is judged as text alone.
+    """
     if ".." not in path.parts and any(path.is_relative_to(folder) for folder in folders):
         return True
-    real = os.path.realpath(path)
+    try:
+        real = os.path.realpath(path)
+    except ValueError:  # half a surrogate pair
+        return False
     return any(Path(real).is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 

@@ -17,7 +17,7 @@ from backchain.clustermap import Qcow2Layer, make_layer
 from backchain.engines.copier import Copier
 from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
-from backchain.errors import BackchainError, ImageError, StalePlanError, UnsupportedImageError
+from backchain.errors import BackchainError, StalePlanError, UnsupportedImageError
 from backchain.image import naming, require_header
 from backchain.jobs import Cell, Phase
 from backchain.journal import Journal, Stage
@@ -161,15 +161,16 @@ class Rewriting:
             return
         grow_to = self._grow_to()
         target = self._writers.get(plan.target)
-        if target is not None:
-            if isinstance(plan.operation, Commit):
-                target.mark_bitmaps_in_use()
-            if grow_to is not None:
-                target.reserve_size(grow_to)
-            layer = layers[plan.target]
-            assert isinstance(layer, Qcow2Layer)
-            layer.file = target.file  # the writer keeps its L1 table current
-        self._copy(transfer, target)
+        with self._tidied_on_failure(target):
+            if target is not None:
+                if isinstance(plan.operation, Commit):
+                    target.mark_bitmaps_in_use()
+                if grow_to is not None:
+                    target.reserve_size(grow_to)
+                layer = layers[plan.target]
+                assert isinstance(layer, Qcow2Layer)
+                layer.file = target.file  # the writer keeps its L1 table current
+            self._copy(transfer, target)
         if grow_to is not None:
             self._grow(grow_to)
 
@@ -178,22 +179,27 @@ class Rewriting:
         descriptor = self._descriptors[plan.target]
         copier = Copier(transfer, descriptor, job)
         pending = 0
-        try:
-            for window in transfer.windows():
-                job.enter(Phase.COPYING)
-                hosts = target.place(window.tables) if target and window.tables else None
-                copier.copy(window, hosts)
-                pending += int(window.pieces.length.sum())
-                if target is not None and (pending >= _BATCH_BYTES or target.pending_tables >= _BATCH_TABLES):
-                    job.enter(Phase.FLUSHING)
-                    target.commit_batch()
-                    pending = 0
-            job.enter(Phase.FLUSHING)
-            if target is not None:
+        for window in transfer.windows():
+            job.enter(Phase.COPYING)
+            hosts = target.place(window.tables) if target and window.tables else None
+            copier.copy(window, hosts)
+            pending += int(window.pieces.length.sum())
+            if target is not None and (pending >= _BATCH_BYTES or target.pending_tables >= _BATCH_TABLES):
+                job.enter(Phase.FLUSHING)
                 target.commit_batch()
-                target.finish()
-            else:
-                os.fdatasync(descriptor)
+                pending = 0
+        job.enter(Phase.FLUSHING)
+        if target is not None:
+            target.commit_batch()
+            target.finish()
+        else:
+            os.fdatasync(descriptor)
+
+    @contextmanager
+    def _tidied_on_failure(self, target: Qcow2Writer | None) -> Iterator[None]:
+        """Give back, when the block fails, what the target has counted for it in vain."""
+        try:
+            yield
         except BaseException:
             if target is not None:
                 try:

@@ -19,7 +19,7 @@ from backchain.hostfile import write_all
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
 from backchain.qcow2.bitmaps import directory_place, marked_in_use
-from backchain.qcow2.header import HEADER_READ_BYTES, parse_header
+from backchain.qcow2.header import parse_header
 from backchain.qcow2.image import Qcow2File
 from backchain.qcow2.layout import check_references, leaked
 from backchain.qcow2.tables import compressed_extents
@@ -197,7 +197,7 @@ class Qcow2Writer:
         self._dropped.clear()
         size = os.fstat(self._descriptor).st_size
         if self._amid:  # the header may name another refcount table than before
-            self.header = parse_header(os.pread(self._descriptor, HEADER_READ_BYTES, 0), size)
+            self.header = parse_header(os.pread(self._descriptor, self.header.cluster_size, 0), size)
             self.file = Qcow2File(self._descriptor, self.header, size)
         self.allocator = Allocator(self._descriptor, self.header, size)
         if self._amid:
@@ -249,6 +249,7 @@ class Qcow2Writer:
             return
         if needed * 8 > fmt.MAX_L1_BYTES:
             raise MalformedImageError(f"a disk of {size} bytes needs an L1 table larger than QEMU allows")
+        self._amid = True
         clusters = -(-needed * 8 // self.header.cluster_size)
         offset = self.allocator.allocate_adjacent(clusters) * self.header.cluster_size
         l1 = np.zeros(needed, np.uint64)
@@ -265,6 +266,7 @@ class Qcow2Writer:
         self.file.l1 = l1
         self.file.forget()
         self._release_dropped()
+        self._amid = False
 
     def set_size(self, size: int) -> None:
         """Set the virtual size in bytes; `reserve_size` must have made room for it."""
