@@ -193,9 +193,15 @@ class ChainGraph:
         return ChainGraph(images, [(o, b) for o, b in links if not gone & {o, b}], self.surroundings)
 
     def without_invalid_links(self) -> ChainGraph:
-        """Give the graph in which no invalid image counts as an overlay: it holds nothing that could be harmed."""
-        invalid = [i for i, info in self._images.items() if info.state is ImageState.INVALID]
-        return self.with_changes(unlink=invalid) if invalid else self
+        """Give the graph in which an invalid image counts as no overlay: it holds nothing that could be harmed.
+
+        One that a sound overlay is still backed by keeps its link, as that overlay reads on through it.
+        """
+        invalid = {i for i, info in self._images.items() if info.state is ImageState.INVALID}
+        if not invalid:
+            return self
+        needed = {i for image in self._images.keys() - invalid for i in self.chain(image)}
+        return self.with_changes(unlink=invalid - needed)
 
     def to_json(self) -> dict[str, Any]:
         """Give the graph's JSON document as DESIGN's contract sets it out."""

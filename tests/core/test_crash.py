@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from backchain.engines.builtin import BuiltinEngine
 from backchain.jobs import Job
 
 from . import chains, crashes, qemu
+from .home import Home
 from .judging import Expected, Judge
 from .recording import recorded
 from .states import States
@@ -24,7 +24,6 @@ from .trial import FORCED, Trial, assert_same_view, windows_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .chains import Built
     from .folders import Folders
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -53,27 +52,16 @@ def run(found: Trial) -> None:
     BuiltinEngine().run(found.plan, Job(found.plan), FORCED)
 
 
-def at_home(built: Built, folder: Path) -> None:
-    """Put copied images back to where the plan knows them, under the same inodes."""
-    for path in built.paths:
-        saved = folder / path.name
-        with path.open("r+b") as file:
-            file.write(saved.read_bytes())
-            file.truncate()
-        status = saved.stat()
-        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_killed_before_each_write(memory: Folders, name: str) -> None:
     """The process is killed before its first write, its second, and so on to the end; then the job is run again."""
     with memory.fresh() as folder:
         built = chains.build(CHAIN, folder / "images")
-        original = built.copied(folder / "original")
+        home = Home(built.folder, folder / "pins")
         deaths = 0
         for call in range(10_000):
-            at_home(built, original.folder)
+            home.restore()
             found = OPERATIONS[name](built)
             if not crashes.dies_at(call, lambda found=found: run(found)):  # type: ignore[misc]
                 break

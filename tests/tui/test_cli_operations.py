@@ -200,6 +200,23 @@ def test_one_commit_after_the_other(chain: list[Path], tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [base, sn3]
 
 
+def test_a_kept_top_reads_on_through_what_is_invalid(chain: list[Path], tmp_path: Path) -> None:
+    """It is a sound image as long as nobody removes what it still reads, invalid or not."""
+    base, sn1, sn2, sn3 = chain
+    view = qemu.view(sn3)
+    assert backchain("commit", "-y", "-d", "-b", base, sn3).returncode == 0
+    found = {i["path"]: i for i in document(backchain("graph", "--json", tmp_path))["images"]}
+    assert [found[str(p)]["state"] for p in chain] == ["ok", "invalid", "invalid", "ok"]
+    assert "needed-file" in error_of(backchain("delete", "-y", sn1, sn2), 3)
+    assert "needed-file" in error_of(backchain("delete", "-y", sn1), 3)
+    qemu.io(base, f"write -q -P 9 0 {8 * MIB}")
+    seen = qemu.view(sn3)
+    assert backchain("pull", "-y", sn3).returncode == 0
+    assert qemu.view(sn3) == seen != view
+    assert backchain("delete", "-y", sn1, sn2).returncode == 0
+    assert qemu.view(sn3) == seen
+
+
 # --- recover ----------------------------------------------------------------------------------------------------------
 
 

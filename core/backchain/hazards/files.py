@@ -10,7 +10,6 @@ from backchain.filename import MAX_BACKING_NAME, printable, recorded_length
 from backchain.hazards import links
 from backchain.hazards.facts import BLOCK, CONFIRM, names
 from backchain.hazards.images import damaged_images, used_images
-from backchain.image import ImageState
 from backchain.plan import Hazard
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: 
     """
     chain = graph.chain(operation.image)
     found = [
-        *_loops(graph, chain), *links.lost_images(graph, chain), *links.invalid_images(graph, chain),
+        *_loops(graph, chain), *links.lost_images(graph, chain), *links.invalid_images(graph, (operation.image,)),
         *links.untrusted_links(graph, chain), *damaged_images(graph, chain), *used_images(graph, chain, ()),
         *(h for i in chain for h in links.recorded_format(graph, i)), *_new_file(graph, operation, name, needed),
     ]  # fmt: skip
@@ -97,9 +96,7 @@ def delete_hazards(graph: ChainGraph, operation: Delete) -> list[Hazard]:
 
 def _needed(graph: ChainGraph, image: ImageId, removed: frozenset[ImageId]) -> Iterator[Hazard]:
     name = graph[image].name
-    overlays = [
-        o for o in graph.overlays_of(image) if o not in removed and graph[o].state is not ImageState.INVALID
-    ]  # fmt: skip
+    overlays = [o for o in graph.overlays_of(image) if o not in removed]
     if overlays:
         yield Hazard(
             "needed-file", BLOCK, (image, *overlays),

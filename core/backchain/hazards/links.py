@@ -234,8 +234,10 @@ def unseen(graph: ChainGraph) -> str:
 
 
 def invalid(facts: Facts) -> Iterator[Hazard]:
-    """An image that a commit has left without what it relied on."""
-    yield from invalid_images(facts.graph, facts.shape.involved)
+    """An image that a commit has left without what it relied on; a sound overlay may still read through one."""
+    shape = facts.shape
+    backing = () if shape.new_backing is None else (shape.new_backing,)
+    yield from invalid_images(facts.graph, dict.fromkeys((shape.view[0], *shape.relinked, *backing)))
 
 
 def invalid_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazard]:
