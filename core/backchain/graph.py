@@ -1,4 +1,7 @@
-"""The forest of images: a networkx.DiGraph with an edge from every overlay to the file that backs it.
+"""The forest of images: an edge from every overlay to the file that backs it; a networkx.DiGraph where one is needed.
+
+Neighbours are kept in plain dictionaries, which answer what a plan asks. networkx takes longer to import than most
+plans take to be made: it is loaded for what it is good at (trees, loops, `ChainGraph.digraph`) and not before.
 
 Nodes are keyed by identity (device and inode), so one file under two names is one node. A backing file that is
 missing or unreadable is a node of its own; a loop is kept as it is found and reported, never followed.
@@ -9,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
-
 from backchain.filename import is_within
 from backchain.image import ImageId, ImageInfo, ImageState
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+
+    import networkx as nx
 
     from backchain.journal import Record
 
@@ -57,18 +60,32 @@ class ChainGraph:
             links: Pairs (overlay, backing file) of identities that are among the images.
             surroundings: What was found around them.
         """
-        self._digraph: nx.DiGraph[ImageId] = nx.DiGraph()
+        self._digraph: nx.DiGraph[ImageId] | None = None
         self._images: dict[ImageId, ImageInfo] = {}
         for image in images:
             self._images.setdefault(image.id, image)
-        self._digraph.add_nodes_from(self._images)
-        self._digraph.add_edges_from(links)
+        self._backing: dict[ImageId, ImageId] = {}
+        self._overlays: dict[ImageId, list[ImageId]] = {}
+        for overlay, backing in links:
+            self._backing[overlay] = backing
+            self._overlays.setdefault(backing, []).append(overlay)
         self.surroundings = surroundings or Surroundings()
 
     @property
     def digraph(self) -> nx.DiGraph[ImageId]:
-        """The underlying graph, for networkx's own algorithms; do not change it."""
+        """The graph for networkx's own algorithms, made when it is first asked for; do not change it."""
+        if self._digraph is None:
+            import networkx as nx
+
+            self._digraph = nx.DiGraph()
+            self._digraph.add_nodes_from(self._images)
+            self._digraph.add_edges_from(self.links)
         return self._digraph
+
+    @property
+    def links(self) -> Iterable[tuple[ImageId, ImageId]]:
+        """Every pair (overlay, backing file)."""
+        return self._backing.items()
 
     @property
     def images(self) -> Mapping[ImageId, ImageInfo]:
@@ -104,15 +121,21 @@ class ChainGraph:
 
     def backing_of(self, image: ImageId) -> ImageId | None:
         """Give the image that backs `image`, or None for a base."""
-        return next(iter(self._digraph.successors(image)), None)
+        return self._backing.get(image)
 
     def overlays_of(self, image: ImageId) -> tuple[ImageId, ...]:
         """Give the images that `image` backs directly, by path."""
-        return tuple(sorted(self._digraph.predecessors(image), key=lambda i: str(self._images[i].path)))
+        return tuple(sorted(self._overlays.get(image, ()), key=lambda i: str(self._images[i].path)))
 
     def dependents(self, image: ImageId) -> frozenset[ImageId]:
         """Give every image that reads through `image`, at any distance: what would break if it changed."""
-        return frozenset(nx.ancestors(self._digraph, image)) - {image}
+        found: set[ImageId] = set()
+        above = [image]
+        while above:
+            fresh = set(self._overlays.get(above.pop(), ())) - found
+            found |= fresh
+            above += fresh
+        return frozenset(found - {image})
 
     def chain(self, image: ImageId) -> tuple[ImageId, ...]:
         """Give the chain from `image` (first) down to its base (last); a loop ends before it repeats."""
@@ -132,19 +155,19 @@ class ChainGraph:
 
     def bases(self) -> tuple[ImageId, ...]:
         """Give the images that nothing backs, in the order in which they were found."""
-        return tuple(i for i in self._images if self._digraph.out_degree(i) == 0)
+        return tuple(i for i in self._images if i not in self._backing)
 
     def leaves(self) -> tuple[ImageId, ...]:
         """Give the images that back nothing (the active layers), in the order in which they were found."""
-        return tuple(i for i in self._images if self._digraph.in_degree(i) == 0)
+        return tuple(i for i in self._images if i not in self._overlays)
 
     def is_base(self, image: ImageId) -> bool:
         """Whether nothing backs `image`."""
-        return bool(self._digraph.out_degree(image) == 0)
+        return image not in self._backing
 
     def is_active(self, image: ImageId) -> bool:
         """Whether `image` backs nothing: it is the active layer of its chain."""
-        return bool(self._digraph.in_degree(image) == 0)
+        return image not in self._overlays
 
     def is_trusted(self, image: ImageId) -> bool:
         """Whether an image lies in one of the folders that were given, links of folders followed."""
@@ -156,15 +179,35 @@ class ChainGraph:
 
     def loops(self) -> tuple[frozenset[ImageId], ...]:
         """Give the loops: sets of images that back one another in a circle."""
+        if not self._has_loop():
+            return ()
+        import networkx as nx
+
         return tuple(
             frozenset(component)
-            for component in nx.strongly_connected_components(self._digraph)
-            if len(component) > 1 or any(self._digraph.has_edge(i, i) for i in component)
+            for component in nx.strongly_connected_components(self.digraph)
+            if len(component) > 1 or any(self.digraph.has_edge(i, i) for i in component)
         )
+
+    def _has_loop(self) -> bool:
+        """Whether a walk down from any image comes back to where it was."""
+        sound: set[ImageId] = set()
+        for image in self._backing:
+            walked: set[ImageId] = set()
+            current: ImageId | None = image
+            while current is not None and current not in sound:
+                if current in walked:
+                    return True
+                walked.add(current)
+                current = self._backing.get(current)
+            sound |= walked
+        return False
 
     def trees(self) -> tuple[frozenset[ImageId], ...]:
         """Give the trees of the forest: sets of images that hang together."""
-        return tuple(frozenset(c) for c in nx.weakly_connected_components(self._digraph))
+        import networkx as nx
+
+        return tuple(frozenset(c) for c in nx.weakly_connected_components(self.digraph))
 
     def with_changes(
         self,
@@ -188,7 +231,7 @@ class ChainGraph:
         records = {i.id: i for i in replace}
         gone = set(remove)
         images = [*(records.get(i, info) for i, info in self._images.items() if i not in gone), *add]
-        links = [(o, b) for o, b in self._digraph.edges if o not in changed]
+        links = [(o, b) for o, b in self.links if o not in changed]
         links += [(o, b) for o, b in changed.items() if b is not None]
         return ChainGraph(images, [(o, b) for o, b in links if not gone & {o, b}], self.surroundings)
 

@@ -20,7 +20,7 @@ def to_dot(graph: ChainGraph) -> str:
         info = graph[image]
         style = "" if info.state is ImageState.OK else ", style=dashed"
         lines.append(f"  {key} [label={_label(info)}, tooltip={_quoted(info.display_path)}{style}];")
-    lines += [f"  {keys[overlay]} -> {keys[backing]};" for overlay, backing in graph.digraph.edges]
+    lines += [f"  {keys[overlay]} -> {keys[backing]};" for overlay, backing in graph.links]
     return "\n".join([*lines, "}", ""])
 
 

@@ -147,7 +147,7 @@ def place(graph: ChainGraph) -> Placement:
     images = list(graph)
     number = {image: n for n, image in enumerate(images)}
     backing = [-1] * len(images)
-    for overlay, file in graph.digraph.edges:
+    for overlay, file in graph.links:
         backing[number[overlay]] = number[file]
     paths = [str(graph[image].path) for image in images]
     in_loop, closing = _cut_loops(backing, paths)
