@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.contents import GuestReader
-from backchain.hostfile import COPY_CHUNK, copy_range, write_all, write_zeros
+from backchain.hostfile import COPY_CHUNK, Writeback, copy_range, write_all, write_zeros
 from backchain.jobs import Cell
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Copier:
         self._first_cell = 0
         self._admitted = 0
         self._reader = GuestReader(transfer.layers)
+        self._writeback = Writeback(target)
 
     def copy(self, window: Window, hosts: NDArray[np.int64] | None) -> None:
         """Copy a window's pieces.
@@ -140,3 +141,4 @@ class Copier:
             write_all(self._target, memoryview(data)[inside : inside + length], run.to)
         else:
             copy_range(self._transfer.layers[run.layer].descriptor, self._target, run.host, run.to, length)
+        self._writeback.wrote(run.to, length)
