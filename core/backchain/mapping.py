@@ -5,8 +5,7 @@ Source: ``img_map`` in QEMU's qemu-img.c and the qemu-img manual.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,9 +27,8 @@ _ABSENT = np.isin(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """One extent of a map. Offsets and lengths are bytes.
+class Extent(NamedTuple):
+    """One extent of a map: a tuple, as there may be millions. Offsets and lengths are bytes.
 
     Attributes:
         depth: 0 for the image itself, 1 for its backing file, and so on.
@@ -70,7 +68,7 @@ def qemu_map(images: Sequence[ImageInfo], start: int = 0, length: int | None = N
     for window in chain_map(images, start, None if length is None else start + length):
         for extent in _extents(window, images):
             if pending is not None and _mergeable(pending, extent):
-                pending = replace(pending, length=pending.length + extent.length)
+                pending = pending._replace(length=pending.length + extent.length)
                 continue
             if pending is not None:
                 yield pending

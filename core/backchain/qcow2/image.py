@@ -178,7 +178,7 @@ class Qcow2File:
         Tables that are neighbours in the file too are read at once, into a buffer that the next call uses again.
 
         Returns:
-            uint64, shape (last - first,), or twice that with extended L2 entries.
+            uint64, shape (last - first,), or twice that with extended L2 entries: big-endian, as the file has them.
         """
         header = self.header
         width, per_table = header.l2_entry_size, header.l2_entries
@@ -204,7 +204,7 @@ class Qcow2File:
             got = os.preadv(self.descriptor, [view[at : at + length]], position)
             if got < length:  # a file may end inside of its last sector
                 view[at + got : at + length] = bytes(length - got)
-        return self._buffer[:need].view(">u8").astype(np.uint64)
+        return self._buffer[:need].view(np.uint64)
 
     def l2_entries(self, offset: int, first: int, last: int) -> NDArray[np.uint64]:
         """Read entries `first` up to `last` (excluded) of the L2 table at host `offset`.

@@ -10,6 +10,7 @@ Entries" of QEMU's qcow2 specification.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,11 +38,12 @@ def read_entries(raw: bytes | bytearray | memoryview) -> NDArray[np.uint64]:
     return np.frombuffer(raw, ">u8").astype(np.uint64)
 
 
-def decode(entries: NDArray[np.uint64], header: Header, start: int, file_size: int) -> Runs:
+def decode(stored: NDArray[np.uint64], header: Header, start: int, file_size: int) -> Runs:
     """Decode L2 entries into runs.
 
     Args:
-        entries: uint64, shape (n,), or shape (2 n,) with extended L2 entries (entry, bitmap, entry, bitmap, ...).
+        stored: uint64, shape (n,), or shape (2 n,) with extended L2 entries (entry, bitmap, entry, bitmap, ...): the
+            bytes of the file as they are, which is big-endian. Only what is not zero is ever swapped.
         header: The image's header.
         start: Guest offset of the first entry's cluster, in bytes.
         file_size: Length of the image file in bytes; host offsets are checked against it.
@@ -52,24 +54,33 @@ def decode(entries: NDArray[np.uint64], header: Header, start: int, file_size: i
     Raises:
         MalformedImageError: A host offset is unaligned or lies outside of the file, or an entry is not legal.
     """
+    swap = sys.byteorder == "little"
     if header.extended_l2:
+        entries = stored.byteswap() if swap else stored
         return _decode_extended(entries[0::2], entries[1::2], header, start, file_size)
-    end = start + len(entries) * header.cluster_size
-    used = np.flatnonzero(entries)
+    end = start + len(stored) * header.cluster_size
+    used = np.flatnonzero(stored)
     if not len(used):
         return Runs.one(start, end, RunState.UNALLOCATED)
-    if len(used) < len(entries):
-        entries = entries[used]
-    seen = int(np.bitwise_or.reduce(entries))
-    if seen & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO):
-        segments = _decode_flagged(entries, header, file_size)
+    full = len(used) == len(stored)
+    entries = stored if full else stored[used]
+    entries = entries.byteswap() if swap else entries
+    if int(np.bitwise_or.reduce(entries)) & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO):
+        state, host = _decode_flagged(entries, header, file_size)
     else:
-        offset = (entries & _OFFSET).view(np.int64)
-        _check_offsets(offset, header, file_size)
-        segments = _DATA_STATE, offset
-    state, host = segments
+        state, host = _DATA_STATE, (entries & _OFFSET).view(np.int64)
+        _check_offsets(host, header, file_size)
+        if full and host.all():
+            return _full(host, header.cluster_size, start, end)
     begin = start + used * header.cluster_size
     return _runs(begin, header.cluster_size, state, host, start, end)
+
+
+def _full(host: NDArray[np.int64], cluster_size: int, start: int, end: int) -> Runs:
+    """Make the runs of a window in which every cluster is data; `host` gives their host offsets in bytes."""
+    first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(host[1:] - host[:-1] != cluster_size) + 1))
+    state = np.full(len(first), RunState.DATA, np.uint8)
+    return Runs(start + first * cluster_size, state, np.zeros(len(first), np.uint16), host[first], end)
 
 
 def _decode_flagged(
