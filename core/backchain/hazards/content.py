@@ -6,17 +6,20 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from backchain.basemark import BaseMark
 from backchain.clustermap import map_layers, open_layers
 from backchain.contents import Comparison
 from backchain.errors import ImageError
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
 from backchain.hazards.links import LOST
+from backchain.image import naming
 from backchain.operations import Commit, Rebase
 from backchain.plan import CopyList, Hazard
+from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
 from backchain.qcow2.layout import check_references
-from backchain.runs import RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from backchain.image import ImageId, ImageInfo
 
 _CLOSE_TO_FULL = 0.9
+_COMPRESSED = np.uint64(fmt.OFLAG_COMPRESSED)
 COMPARED_BYTES = 256 << 20
 """Data of siblings that is compared at most, per sibling; ranges beyond are listed without a look at the data."""
 _MOST_RANGES = 100_000
@@ -219,8 +223,10 @@ def _blow_up(facts: Facts) -> Iterator[Hazard]:
         info = facts.graph[image]
         if info.format != "qcow2" or image == facts.target:
             continue
-        with open_layers([info], keyless=True) as layers:
-            mine = sum(int(w.length[w.state == RunState.COMPRESSED].sum()) for w in map_layers(layers))
+        with open_layers([info], keyless=True) as (layer,):
+            file = layer.file  # type: ignore[attr-defined]
+            with naming(info):
+                mine = sum(int(np.count_nonzero(e & _COMPRESSED)) for _, e in file.tables()) * file.header.cluster_size
         if mine:
             packed.append(image)
             size += mine

@@ -109,11 +109,13 @@ class References:
     def _add_tables(self, l1: NDArray[np.uint64], *, active: bool) -> None:
         """Count an L1 table's L2 tables and their clusters; flags are looked at in the active image's alone."""
         self._add_standard(l1, active=active)
-        for _, entries in self._file.tables(l1):
+        for _, table in self._file.tables(l1):
+            entries = table[np.flatnonzero(table)]  # most tables of a large disk hold little
             packed = (entries & _COMPRESSED) != 0
             if packed.any():
                 self._add_compressed(entries[packed])
-            self._add_standard(entries[~packed] if packed.any() else entries, active=active)
+                entries = entries[~packed]
+            self._add_standard(entries, active=active)
 
     def _add_standard(self, entries: NDArray[np.uint64], *, active: bool) -> None:
         offset = (entries & _OFFSET).view(np.int64)
