@@ -133,7 +133,7 @@ async def main() -> None:
         lambda lab: half_way(lab, "c", "figure-4.svg"),
         lambda lab: half_way(lab, "p", "figure-5.svg"),
     ):
-        with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        with tempfile.TemporaryDirectory(prefix="") as folder:
             lab = Path(folder) / "lab"
             lab.mkdir()
             make_lab(lab)
