@@ -15,6 +15,7 @@ os.environ["TEXTUAL_ANIMATIONS"] = "none"
 os.environ.pop("NO_COLOR", None)
 
 from backchain.lab import make_lab
+from backchain_tui.screens.advisor import AdvisorScreen
 from tests.tui.driving import operation, picture, planned, put_cursor, running, until
 
 if TYPE_CHECKING:
@@ -74,6 +75,31 @@ async def preview(lab: Path) -> None:
         save(app, "preview.svg")
 
 
+async def rebase(lab: Path) -> None:
+    """A rebase that is chosen and not run: past the backing file, which is dropped."""
+    async with running(lab, size=SIZE, lab=True) as (app, pilot):
+        await put_cursor(app, pilot, "Db-2")
+        await pilot.press("r")
+        await planned(app, pilot)
+        await settled(app, pilot)
+        screen = operation(app)
+        assert screen.diagram is not None
+        screen.diagram.advance(PHASE)
+        await pilot.pause()
+        save(app, "rebase.svg")
+
+
+async def advisor(lab: Path) -> None:
+    """The ways to get rid of an image that another one needs."""
+    async with running(lab, size=SIZE, lab=True) as (app, pilot):
+        await put_cursor(app, pilot, "Snap-3")
+        await settled(app, pilot)
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, AdvisorScreen) and app.screen.query_one("#ways").display)
+        await settled(app, pilot)
+        save(app, "advisor.svg")
+
+
 async def half_way(lab: Path, key: str, name: str) -> None:
     """A job that is half done."""
     async with running(lab, size=SIZE, lab=True) as (app, pilot):
@@ -102,10 +128,12 @@ async def main() -> None:
         forest,
         cluster_map,
         preview,
+        rebase,
+        advisor,
         lambda lab: half_way(lab, "c", "figure-4.svg"),
         lambda lab: half_way(lab, "p", "figure-5.svg"),
     ):
-        with tempfile.TemporaryDirectory(prefix="lab-") as folder:
+        with tempfile.TemporaryDirectory(prefix="") as folder:
             lab = Path(folder) / "lab"
             lab.mkdir()
             make_lab(lab)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backchain.filename import printable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def headline(record: Record) -> str:
     """Name an interrupted operation in one line."""
     intent = record.intent
-    return f"{printable(intent.operation)} into {_name(intent.target)}, begun {printable(record.started)}"
+    return f"{printable(intent.operation)} into {_name(intent.target)}, begun {_when(record.started)}"
 
 
 def story(record: Record, rest: Operation | None) -> list[str]:
@@ -49,6 +50,15 @@ def tidied_text(tidied: Tidied) -> str:
     parts += [f"{_name(path)} removed" for path in tidied.removed]
     parts += [f"not tidied up: {printable(line)}" for line in tidied.problems]
     return "; ".join(parts) or "nothing had to be tidied up"
+
+
+def _when(started: str) -> str:
+    """Give a moment as a clock shows it; what is no moment stays as it is."""
+    try:
+        moment = datetime.fromisoformat(started)
+    except ValueError:
+        return printable(started)
+    return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''}".rstrip()
 
 
 def _name(path: Path) -> str:

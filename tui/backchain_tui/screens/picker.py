@@ -13,6 +13,7 @@ from textual.widgets.option_list import Option
 
 from backchain_tui import formatting as fmt
 from backchain_tui.diagram.measure import cell_width, clean, shorten
+from backchain_tui.widgets.scrollbars import keep_to_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +69,7 @@ class Picker(ModalScreen[str]):
         """Show the whole list."""
         self._show("")
         self.query_one(Input if self._hint else OptionList).focus()
+        keep_to_ascii(self.query_one(OptionList))
 
     def _show(self, typed: str) -> None:
         words = typed.casefold().split()

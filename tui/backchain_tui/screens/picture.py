@@ -16,6 +16,7 @@ from backchain_tui.actions import Where, valid
 from backchain_tui.formatting import ascii_text
 from backchain_tui.session import read_map
 from backchain_tui.widgets.cluster_map import ClusterMap
+from backchain_tui.widgets.scrollbars import keep_to_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +87,7 @@ class PictureScreen(Screen[bool]):
         diagram = ChainDiagram(ascii_only=self.backchain.ascii_only)
         await self.picture.remove_children()
         await self.picture.mount(diagram)
+        keep_to_ascii(diagram)
         diagram.focus()
         return diagram
 

@@ -41,9 +41,9 @@ class TitleBar(Widget):
         name = self.get_component_rich_style("title-bar--name")
         note = self.get_component_rich_style("title-bar--note")
         width = self.size.width
-        right = f" {self._note} " if self._note else ""
-        room = max(0, width - len(right) - 12)
         plain = self.app.has_class("-ascii")
+        right = f" {ascii_text(self._note) if plain else self._note} " if self._note else ""
+        room = max(0, width - len(right) - 12)
         text = ascii_text(self._text) if plain else self._text
         text = text if len(text) <= room else text[: max(0, room - 1)] + ("~" if plain else "…")
         segments = [Segment(" backchain ", name), Segment(f" {text}".ljust(room + 1), note), Segment(right, note)]

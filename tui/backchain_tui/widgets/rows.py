@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from backchain_tui.describe import Row, Tone
 from backchain_tui.formatting import ascii_text
+from backchain_tui.widgets.scrollbars import keep_to_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +52,7 @@ class RowsPanel(VerticalScroll):
         """Follow the application's theme."""
         self.app.theme_changed_signal.subscribe(self, lambda _: self.call_after_refresh(self._draw))
         self._draw()
+        self.call_after_refresh(keep_to_ascii, self)
 
     def _renderable(self) -> RenderableType:
         parts: list[RenderableType] = []
