@@ -9,7 +9,11 @@ import ctypes
 import errno
 import os
 from contextlib import suppress
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 COPY_CHUNK: Final = 1024 * 1024
 """Bytes that are copied at once; larger buffers were measured to be slower."""
@@ -105,6 +109,11 @@ def fallocate(descriptor: int, mode: int, offset: int, length: int) -> bool:
     Returns:
         Whether the file system did what was asked.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (ctypes.c_int(descriptor), ctypes.c_int(mode), ctypes.c_int64(offset), ctypes.c_int64(length))
-    return int(libc.fallocate(*arguments)) == 0
+    return int(_libc_fallocate()(descriptor, mode, offset, length)) == 0
+
+
+@cache
+def _libc_fallocate() -> Callable[[int, int, int, int], int]:
+    function = ctypes.CDLL(None, use_errno=True).fallocate
+    function.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+    return function

@@ -22,6 +22,7 @@ from backchain.qcow2.refcounts import (
     read_table,
     stored_blocks,
 )
+from backchain.raw import data_extents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -156,10 +157,18 @@ class Allocator:
 
     def punch(self, freed: NDArray[np.int64]) -> None:
         """Give freed host clusters (ascending numbers) back to the file system, in runs."""
-        for run in np.split(freed, np.flatnonzero(np.diff(freed) != 1) + 1):
-            if len(run):
-                size = self._header.cluster_size
-                punch_hole(self._descriptor, int(run[0]) * size, len(run) * size)
+        if not len(freed):
+            return
+        size = self._header.cluster_size
+        edges = np.flatnonzero(np.diff(freed) != 1) + 1
+        first = freed[np.concatenate((np.zeros(1, np.int64), edges))] * size
+        last = freed[np.concatenate((edges - 1, np.array([len(freed) - 1])))] * size + size
+        end, data = int(last[-1]), 0
+        for low, high in zip(first.tolist(), last.tolist(), strict=True):
+            if data < low:  # what is a hole already, as after preallocation, is passed over
+                data = next((d for d, _ in data_extents(self._descriptor, low, end)), end)
+            if data < high:
+                punch_hole(self._descriptor, low, high - low)
 
     def used_end(self) -> int:
         """Give the number of the host cluster after the last one in use."""
