@@ -60,33 +60,19 @@ async def cluster_map(lab: Path) -> None:
         save(app, "map.svg")
 
 
-async def preview(lab: Path) -> None:
-    """A commit that is chosen and not run."""
+async def chosen(lab: Path, image: str, keys: str, name: str) -> None:
+    """An operation that is chosen and not run."""
     async with running(lab, size=SIZE, lab=True) as (app, pilot):
-        await put_cursor(app, pilot, "Snap-3")
-        await pilot.press("c")
-        await planned(app, pilot)
-        await pilot.press("b")
+        await put_cursor(app, pilot, image)
+        for key in keys:
+            await pilot.press(key)
+            await planned(app, pilot)
         await settled(app, pilot)
         screen = operation(app)
         assert screen.diagram is not None
         screen.diagram.advance(PHASE)
         await pilot.pause()
-        save(app, "preview.svg")
-
-
-async def rebase(lab: Path) -> None:
-    """A rebase that is chosen and not run: past the backing file, which is dropped."""
-    async with running(lab, size=SIZE, lab=True) as (app, pilot):
-        await put_cursor(app, pilot, "Db-2")
-        await pilot.press("r")
-        await planned(app, pilot)
-        await settled(app, pilot)
-        screen = operation(app)
-        assert screen.diagram is not None
-        screen.diagram.advance(PHASE)
-        await pilot.pause()
-        save(app, "rebase.svg")
+        save(app, name)
 
 
 async def advisor(lab: Path) -> None:
@@ -127,8 +113,8 @@ async def main() -> None:
     for make in (
         forest,
         cluster_map,
-        preview,
-        rebase,
+        lambda lab: chosen(lab, "Snap-3", "cb", "preview.svg"),
+        lambda lab: chosen(lab, "Db-2", "r", "rebase.svg"),
         advisor,
         lambda lab: half_way(lab, "c", "figure-4.svg"),
         lambda lab: half_way(lab, "p", "figure-5.svg"),

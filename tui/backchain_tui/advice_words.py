@@ -58,7 +58,7 @@ def rows(
         return heading + [_hazard(h, ascii_only=ascii_only) for h in advice.blocked[:2]]
     invalid = Row("invalid", labels(graph, advice.invalidated), Tone.WARN)
     copies = f"{fmt.counted(advice.clusters, 'cluster')} · {fmt.size(advice.bytes)}"
-    grows = f"at most {fmt.size(advice.growth_bytes)}"
+    grows = plan_words.growth(advice.growth_bytes)
     price = [Row("copies", f"{copies} · grows {grows}")] if short else [Row("copies", copies), Row("grows", grows)]
     found = [*heading, *price, invalid if advice.invalidated else Row("invalid", "nothing", Tone.GOOD)]
     if len(advice.plans) > 1:

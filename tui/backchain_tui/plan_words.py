@@ -150,6 +150,11 @@ def _survivors(plan: Plan) -> Iterator[str]:
         yield "Every image still reads as before."
 
 
+def growth(most: int) -> str:
+    """Say by how many bytes a file grows at most."""
+    return f"at most {fmt.size(most)}" if most else "nothing"
+
+
 def plan_rows(plan: Plan, free_bytes: int | None) -> list[Row]:
     """Give the numbers of a plan.
 
@@ -160,7 +165,7 @@ def plan_rows(plan: Plan, free_bytes: int | None) -> list[Row]:
     graph = plan.before
     if isinstance(plan.operation, Delete):
         return [Row("frees", fmt.size(sum(graph[i].disk_size or 0 for i in plan.removable)), Tone.STRONG)]
-    grows = f"at most {fmt.size(plan.growth_bytes)}"
+    grows = growth(plan.growth_bytes)
     rows = (
         [Row("takes", grows, Tone.STRONG)]
         if isinstance(plan.operation, Snapshot)
