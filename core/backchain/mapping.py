@@ -5,7 +5,9 @@ Source: ``img_map`` in QEMU's qemu-img.c and the qemu-img manual.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,44 +16,99 @@ from backchain.runs import ZERO_STATES, Runs, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from numpy.typing import NDArray
 
     from backchain.image import ImageInfo
 
-_STATES = len(RunState)
-_ZERO = np.isin(np.arange(_STATES), ZERO_STATES)
-_DATA = np.isin(np.arange(_STATES), (RunState.DATA, RunState.COMPRESSED, RunState.DATA_HOLE))
-_ABSENT = np.isin(
-    np.arange(_STATES),
-    (RunState.UNALLOCATED, RunState.UNALLOCATED_RESERVED, RunState.PAST_END, RunState.ABSENT),
-)
+class Kind(IntFlag):
+    """What ``qemu-img map`` says of an extent, as bits of `Extents.kind`."""
+
+    PRESENT = 1
+    """The data is in the image at the extent's depth."""
+    ZERO = 2
+    """It reads as zeros."""
+    DATA = 4
+    """It is stored (compressed data included)."""
+    COMPRESSED = 8
+    """It is stored compressed."""
 
 
-class Extent(NamedTuple):
-    """One extent of a map: a tuple, as there may be millions. Offsets and lengths are bytes.
+def _kinds() -> NDArray[np.uint8]:
+    """Make the table from a `RunState` to a `Kind`."""
+    absent = (RunState.UNALLOCATED, RunState.UNALLOCATED_RESERVED, RunState.PAST_END, RunState.ABSENT)
+    stored = (RunState.DATA, RunState.COMPRESSED, RunState.DATA_HOLE)
+    return np.array([
+        (state not in absent) * Kind.PRESENT | (state in ZERO_STATES) * Kind.ZERO | (state in stored) * Kind.DATA
+        | (state == RunState.COMPRESSED) * Kind.COMPRESSED
+        for state in RunState
+    ], np.uint8)  # fmt: skip
+
+
+_KINDS = _kinds()
+
+
+@dataclass(slots=True)
+class Extents:
+    """Extents of a map as parallel arrays, of which there may be millions; ascending, none adjoins its like.
 
     Attributes:
-        depth: 0 for the image itself, 1 for its backing file, and so on.
-        present: The data is in the image at `depth`.
-        zero: It reads as zeros.
-        data: It is stored (compressed data included).
-        offset: Host offset, or None where there is none.
-        path: The file that `offset` counts in, or None without an offset.
+        start: int64, shape (n,): guest offset in bytes.
+        length: int64, shape (n,): bytes.
+        depth: uint16, shape (n,): 0 for the image itself, 1 for its backing file, and so on.
+        kind: uint8, shape (n,): a `Kind`.
+        offset: int64, shape (n,): host offset in bytes, -1 where there is none.
     """
 
-    start: int
-    length: int
-    depth: int
-    present: bool
-    zero: bool
-    data: bool
-    compressed: bool
-    offset: int | None
-    path: Path | None
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    depth: NDArray[np.uint16]
+    kind: NDArray[np.uint8]
+    offset: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, runs: Runs) -> Extents:
+        """Say of a window's runs what ``qemu-img map`` says of them; neighbours may be alike."""
+        kind = _KINDS[runs.state]
+        offset = np.where(kind & Kind.COMPRESSED, -1, runs.host)
+        return cls(runs.start, runs.length, runs.layer, kind, offset)
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    def rows(self) -> Iterator[tuple[int, int, int, int, int]]:
+        """Yield start, length, depth, kind and offset of each extent."""
+        return zip(
+            self.start.tolist(), self.length.tolist(), self.depth.tolist(), self.kind.tolist(), self.offset.tolist(),
+            strict=True,
+        )  # fmt: skip
+
+    def take(self, part: slice) -> Extents:
+        """Give some neighbouring extents."""
+        return Extents(self.start[part], self.length[part], self.depth[part], self.kind[part], self.offset[part])
+
+    def after(self, before: Extents) -> Extents:
+        """Give the extents of `before`, which end where these begin, and these behind them."""
+        pairs = (
+            (before.start, self.start), (before.length, self.length), (before.depth, self.depth),
+            (before.kind, self.kind), (before.offset, self.offset),
+        )  # fmt: skip
+        return Extents(*(np.concatenate(pair) for pair in pairs))
+
+    def merged(self) -> Extents:
+        """Join neighbours that are alike, as ``img_map`` does: from adjacent host offsets, or without any."""
+        fresh = np.ones(len(self), bool)
+        following = np.where(self.offset >= 0, self.offset + self.length, -1)
+        np.not_equal(self.offset[1:], following[:-1], out=fresh[1:])
+        fresh[1:] |= (self.depth[1:] != self.depth[:-1]) | (self.kind[1:] != self.kind[:-1])
+        first = np.flatnonzero(fresh)
+        if len(first) == len(self):
+            return self
+        length = np.add.reduceat(self.length, first)
+        return Extents(self.start[first], length, self.depth[first], self.kind[first], self.offset[first])
 
 
-def qemu_map(images: Sequence[ImageInfo], start: int = 0, length: int | None = None) -> Iterator[Extent]:
-    """Map a chain (top first) as ``qemu-img map`` does.
+def qemu_map(images: Sequence[ImageInfo], start: int = 0, length: int | None = None) -> Iterator[Extents]:
+    """Map a chain (top first) as ``qemu-img map`` does, in batches.
 
     Args:
         images: The chain.
@@ -59,45 +116,17 @@ def qemu_map(images: Sequence[ImageInfo], start: int = 0, length: int | None = N
         length: Bytes to map at most (``--max-length``); None means up to the end of the disk.
 
     Yields:
-        Extents in ascending order over what of the range lies on the disk.
+        Extents in ascending order over what of the range lies on the disk; of a range of no bytes one without length,
+        as in qemu-img's answer.
 
     Raises:
         ImageError: An image cannot be opened or is damaged.
     """
-    pending: Extent | None = None
+    last: Extents | None = None  # the next window may go on with it
     for window in chain_map(images, start, None if length is None else start + length):
-        for extent in _extents(window, images):
-            if pending is not None and _mergeable(pending, extent):
-                pending = pending._replace(length=pending.length + extent.length)
-                continue
-            if pending is not None:
-                yield pending
-            pending = extent
-    # A range of no bytes still has one extent, of no length, in qemu-img's answer.
-    nothing = Extent(start, 0, 0, present=False, zero=False, data=False, compressed=False, offset=None, path=None)
-    yield pending or nothing
-
-
-def _extents(runs: Runs, images: Sequence[ImageInfo]) -> Iterator[Extent]:
-    compressed = runs.state == RunState.COMPRESSED
-    offset = np.where(compressed, -1, runs.host)
-    columns = zip(
-        runs.start.tolist(), runs.length.tolist(), runs.layer.tolist(), (~_ABSENT[runs.state]).tolist(),
-        _ZERO[runs.state].tolist(), _DATA[runs.state].tolist(), compressed.tolist(), offset.tolist(),
-        strict=True,
-    )  # fmt: skip
-    for start, length, depth, present, zero, data, packed, host in columns:
-        yield Extent(
-            start, length, depth, present, zero, data, packed,
-            host if host >= 0 else None, images[depth].path if host >= 0 else None,
-        )  # fmt: skip
-
-
-def _mergeable(first: Extent, second: Extent) -> bool:
-    if (first.depth, first.present, first.zero, first.data, first.compressed) != (
-        second.depth, second.present, second.zero, second.data, second.compressed,
-    ):  # fmt: skip
-        return False
-    if first.offset is None or second.offset is None:
-        return first.offset is second.offset
-    return first.offset + first.length == second.offset
+        extents = Extents.of(window)
+        extents = (extents if last is None else extents.after(last)).merged()
+        if len(extents) > 1:
+            yield extents.take(slice(-1))
+        last = extents.take(slice(-1, None))
+    yield last or Extents.of(Runs.one(start, start, RunState.UNALLOCATED))

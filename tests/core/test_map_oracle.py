@@ -9,7 +9,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from backchain.image import read_image_info
-from backchain.mapping import qemu_map
+from backchain.mapping import Kind, qemu_map
 
 from . import chains, qemu
 from .chains import Forest, Layer, Write
@@ -38,19 +38,16 @@ def chain_of(path: Path) -> list[ImageInfo]:
 
 def our_map(path: Path, start: int = 0, length: int | None = None) -> list[dict[str, Any]]:
     """Give backchain's answer in the words of ``qemu-img map --output=json`` of QEMU 7.2."""
-    chain = chain_of(path)
-    extents = []
-    for extent in qemu_map(chain, start, length):
-        found: dict[str, Any] = {
-            "start": extent.start, "length": extent.length, "depth": extent.depth, "present": extent.present,
-            "zero": extent.zero, "data": extent.data,
-        }  # fmt: skip
-        if extent.offset is not None:
-            found["offset"] = extent.offset
-            assert str(extent.path) == str(chain[extent.depth].path)
-        assert not (extent.compressed and extent.offset is not None)
-        extents.append(found)
-    return extents
+    found = []
+    for extents in qemu_map(chain_of(path), start, length):
+        for begin, size, depth, kind, offset in extents.rows():
+            found.append({
+                "start": begin, "length": size, "depth": depth, "present": bool(kind & Kind.PRESENT),
+                "zero": bool(kind & Kind.ZERO), "data": bool(kind & Kind.DATA),
+                **({"offset": offset} if offset >= 0 else {}),
+            })  # fmt: skip
+            assert not (kind & Kind.COMPRESSED and offset >= 0)
+    return found
 
 
 def assert_maps_agree(built: chains.Built) -> None:

@@ -7,6 +7,7 @@ one line on standard error and an exit status; a traceback is shown only when BA
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import os
 import sys
@@ -17,16 +18,6 @@ import click
 from backchain import __version__
 from backchain.errors import BackchainError, JobCancelledError
 from backchain.filename import printable
-from backchain_tui.commands.browse import browse
-from backchain_tui.commands.commit import commit
-from backchain_tui.commands.delete import delete
-from backchain_tui.commands.demo import demo
-from backchain_tui.commands.graph import graph
-from backchain_tui.commands.map import map_
-from backchain_tui.commands.pull import pull
-from backchain_tui.commands.rebase import rebase
-from backchain_tui.commands.recover import recover
-from backchain_tui.commands.snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +27,9 @@ EXIT_USAGE = 2
 EXIT_IO = 6
 
 _DEFAULT_COMMAND = "browse"
+
+_COMMANDS = ("browse", "demo", "graph", "map", "commit", "pull", "rebase", "snapshot", "delete", "recover")
+"""Each is a function in the module of `backchain_tui.commands` that has its name; Python has a `map` of its own."""
 
 HELP = """\
 See the backing chains of QEMU disk images, know what a commit or a pull would do to them, and watch it happen.
@@ -66,11 +60,27 @@ Exit status: 0 done, 1 unexpected, 2 usage, 3 blocked by a hazard, 4 image unrea
 
 
 class BackchainGroup(click.Group):
-    """A group whose first argument need not be a command: what is none is a path for the UI."""
+    """A group whose first argument need not be a command: what is none is a path for the UI.
+
+    A command is imported when it is asked for: those that are not cost a fifth of the time that the program takes to
+    start.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Give the names of all commands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None if there is none of that name."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"backchain_tui.commands.{cmd_name}")
+        command: click.Command = getattr(module, "map_" if cmd_name == "map" else cmd_name)
+        return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the UI's command in front of arguments that name none."""
-        if not args or (args[0] not in self.commands and args[0] not in {"--help", "-h", "--version"}):
+        if not args or (args[0] not in _COMMANDS and args[0] not in {"--help", "-h", "--version"}):
             args = [_DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
@@ -90,12 +100,9 @@ def cli() -> None:
     """Take the options that come before any command."""
 
 
-for _command in (browse, demo, graph, map_, commit, pull, rebase, snapshot, delete, recover):
-    cli.add_command(_command)
-
-
 def main() -> None:
     """Run the program; never returns."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core for matrices; there are none here
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name out of a file may hold what the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")

@@ -15,7 +15,7 @@ import numpy as np
 from backchain.errors import ImageError, MalformedImageError
 from backchain.qcow2 import format as fmt
 from backchain.qcow2 import refcounts
-from backchain.qcow2.tables import compressed_extent, decode, read_entries
+from backchain.qcow2.tables import Decoder, compressed_extent, read_entries
 from backchain.raw import data_extents, holds_less, is_hole
 from backchain.runs import Runs, RunState, coalesce, split_at
 
@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
     from backchain.qcow2.header import Header
 
-_WINDOW_TABLE_BYTES = 256 * 1024
+_DECODED_TABLE_BYTES = 256 * 1024
 """Bytes of L2 tables that are decoded at once; see `backchain.qcow2.tables`."""
+
+_WINDOW_TABLE_BYTES = 4 * _DECODED_TABLE_BYTES
+"""Bytes of L2 tables whose runs make a window: what is done with them takes as long for many runs as for few."""
 
 _L1_AT_ONCE = 4096
 """L1 entries that are looked at together for the next one that is in use."""
@@ -60,6 +63,7 @@ class Qcow2File:
         self._sparse_tables = holds_less(descriptor, self._count_tables() * header.cluster_size)
         self._unused: tuple[int, int] | None = None
         self._buffer = np.empty(0, np.uint8)
+        self._decoder = Decoder(header)
         self._holes: bool | None = None
 
     def _count_tables(self) -> int:
@@ -101,7 +105,10 @@ class Qcow2File:
     def _next_table(self, start: int) -> int:
         """Give the guest offset at which the first L2 table begins that maps `start` or more and is no hole."""
         span = self.header.cluster_size * self.header.l2_entries
-        for low in range(start // span, len(self.l1), _L1_AT_ONCE):
+        here = start // span
+        if here < len(self.l1) and (offset := int(self.l1[here]) & fmt.OFFSET_MASK) and not self._empty_table(offset):
+            return here * span  # mostly so, and looked up at once
+        for low in range(here, len(self.l1), _L1_AT_ONCE):
             offsets = self.l1[low : low + _L1_AT_ONCE] & np.uint64(fmt.OFFSET_MASK)
             for index in np.flatnonzero(offsets).tolist():
                 if not self._empty_table(int(offsets[index])):
@@ -144,13 +151,17 @@ class Qcow2File:
         header = self.header
         size, per_table = header.cluster_size, header.l2_entries
         low, high = start // size, -(-end // size)
+        at_once = _DECODED_TABLE_BYTES // header.l2_entry_size
         parts: list[Runs] = []
         position = start
         for tables in self._groups(low // per_table, -(-high // per_table)):
             first, last = max(low, tables[0] * per_table), min(high, (tables[-1] + 1) * per_table)
             if first * size > position:
                 parts.append(Runs.one(position, first * size, RunState.UNALLOCATED))
-            parts.append(decode(self._read_group(tables, first, last), header, first * size, self.file_size))
+            for begin in range(first, last, at_once):
+                stop = min(begin + at_once, last)
+                stored = self._read_group(range(begin // per_table, -(-stop // per_table)), begin, stop)
+                parts.append(self._decoder.decode(stored, begin * size, self.file_size))
             position = last * size
         if position < end:
             parts.append(Runs.one(position, end, RunState.UNALLOCATED))
@@ -172,7 +183,7 @@ class Qcow2File:
                 groups.append([index])
         return groups
 
-    def _read_group(self, tables: list[int], first: int, last: int) -> NDArray[np.uint64]:
+    def _read_group(self, tables: range, first: int, last: int) -> NDArray[np.uint64]:
         """Read the entries of guest clusters [first, last), which lie in neighbouring L2 tables.
 
         Tables that are neighbours in the file too are read at once, into a buffer that the next call uses again.
@@ -288,27 +299,26 @@ class Qcow2File:
 
     def _mark_holes(self, runs: Runs) -> Runs:
         """Turn the parts of data runs over which the file has a hole into `RunState.DATA_HOLE`."""
+        data = np.flatnonzero(runs.state == RunState.DATA)
         cuts: list[int] = []
         holes: list[tuple[int, int]] = []
-        lengths = runs.length
-        for index in np.flatnonzero(runs.state == RunState.DATA):
-            guest, host = int(runs.start[index]), int(runs.host[index])
-            end = host + int(lengths[index])
+        for guest, host, length in zip(
+            runs.start[data].tolist(), runs.host[data].tolist(), runs.length[data].tolist(), strict=True
+        ):
+            end = host + length
             position = host
-            extents = [*data_extents(self.descriptor, host, min(end, self.file_size)), (end, end)]
-            for data, data_end in extents:
-                if data > position:
-                    holes.append((guest + position - host, guest + data - host))
-                    cuts += holes[-1]
-                position = data_end
+            for stored, stored_end in (*data_extents(self.descriptor, host, min(end, self.file_size)), (end, end)):
+                if stored > position:
+                    holes.append((guest + position - host, guest + stored - host))
+                    cuts += [c for c, bound in zip(holes[-1], (guest, guest + length), strict=True) if c != bound]
+                position = stored_end
         if not holes:
             return runs
-        inside = np.unique(np.array([c for c in cuts if runs.start[0] < c < runs.end], np.int64))
-        pieces = split_at(runs, inside)
+        pieces = split_at(runs, np.array(cuts, np.int64)) if cuts else runs
         state = pieces.state.copy()
-        for hole_start, hole_end in holes:
-            low, high = np.searchsorted(pieces.start, [hole_start, hole_end])
-            state[low:high] = RunState.DATA_HOLE
+        low, high = np.searchsorted(pieces.start, np.array(holes, np.int64).T)
+        for first, last in zip(low.tolist(), high.tolist(), strict=True):
+            state[first:last] = RunState.DATA_HOLE
         return coalesce(Runs(pieces.start, state, pieces.layer, pieces.host, pieces.end))
 
 

@@ -29,6 +29,8 @@ _ZERO = np.uint64(fmt.OFLAG_ZERO)
 _OFFSET = np.uint64(fmt.OFFSET_MASK)
 _ENTRY = np.uint64((1 << 63) - 1)
 _HALF = np.uint64(0xFFFF_FFFF)
+_HALF_STORED = np.array([0xFFFF_FFFF], ">u8").view(np.uint64)[0]
+"""The bitmap of a cluster all of whose subclusters are data, as the file has it."""
 _DATA_STATE = np.array([RunState.DATA], np.uint8)
 _COMPRESSED_STATE = int(RunState.COMPRESSED)
 
@@ -38,49 +40,94 @@ def read_entries(raw: bytes | bytearray | memoryview) -> NDArray[np.uint64]:
     return np.frombuffer(raw, ">u8").astype(np.uint64)
 
 
-def decode(stored: NDArray[np.uint64], header: Header, start: int, file_size: int) -> Runs:
-    """Decode L2 entries into runs.
+class Decoder:
+    """Decodes the L2 entries of one image; the memory that the passes over a window need is kept for the next."""
 
-    Args:
-        stored: uint64, shape (n,), or shape (2 n,) with extended L2 entries (entry, bitmap, entry, bitmap, ...): the
-            bytes of the file as they are, which is big-endian. Only what is not zero is ever swapped.
-        header: The image's header.
-        start: Guest offset of the first entry's cluster, in bytes.
-        file_size: Length of the image file in bytes; host offsets are checked against it.
+    def __init__(self, header: Header) -> None:
+        """Decode entries of the image that has this header."""
+        self._header = header
+        self._entries = np.empty(0, np.uint64)
+        self._steps = np.empty(0, np.uint64)
+        self._marks = np.empty(0, bool)
 
-    Returns:
-        Runs of layer 0 that cover n clusters from `start`.
+    def decode(self, stored: NDArray[np.uint64], start: int, file_size: int) -> Runs:
+        """Decode L2 entries into runs.
 
-    Raises:
-        MalformedImageError: A host offset is unaligned or lies outside of the file, or an entry is not legal.
-    """
-    swap = sys.byteorder == "little"
-    if header.extended_l2:
-        entries = stored.byteswap() if swap else stored
-        return _decode_extended(entries[0::2], entries[1::2], header, start, file_size)
-    end = start + len(stored) * header.cluster_size
-    used = np.flatnonzero(stored)
-    if not len(used):
-        return Runs.one(start, end, RunState.UNALLOCATED)
-    full = len(used) == len(stored)
-    entries = stored if full else stored[used]
-    entries = entries.byteswap() if swap else entries
+        Args:
+            stored: uint64, shape (n,), or shape (2 n,) with extended L2 entries (entry, bitmap, entry, bitmap, ...):
+                the bytes of the file as they are, which is big-endian.
+            start: Guest offset of the first entry's cluster, in bytes.
+            file_size: Length of the image file in bytes; host offsets are checked against it.
+
+        Returns:
+            Runs of layer 0 that cover n clusters from `start`.
+
+        Raises:
+            MalformedImageError: A host offset is unaligned or lies outside of the file, or an entry is not legal.
+        """
+        header = self._header
+        bitmaps = stored[1::2] if header.extended_l2 else None
+        entries = stored if bitmaps is None else stored[0::2]
+        end = start + len(entries) * header.cluster_size
+        if len(self._marks) < len(entries):
+            self._entries = np.empty(len(entries), np.uint64)
+            self._steps = np.empty(len(entries), np.uint64)
+            self._marks = np.empty(len(entries), bool)
+        marks = self._marks[: len(entries)]
+        np.not_equal(entries, 0, out=marks)
+        if bitmaps is not None:
+            marks |= bitmaps != 0
+        count = int(np.count_nonzero(marks))
+        if not count:
+            return Runs.one(start, end, RunState.UNALLOCATED)
+        if count == len(entries) and (bitmaps is None or bool((bitmaps == _HALF_STORED).all())):
+            runs = self._full(entries, start, end, file_size)
+            if runs is not None:
+                return runs
+        used = np.flatnonzero(marks)
+        if bitmaps is not None:
+            return _decode_extended(_native(entries[used]), _native(bitmaps[used]), header, used, start, end, file_size)
+        return _decode_plain(_native(entries[used]), header, used, start, end, file_size)
+
+    def _full(self, stored: NDArray[np.uint64], start: int, end: int, file_size: int) -> Runs | None:
+        """Make the runs of a window in which every entry is set; None if not all of it is plain data.
+
+        Within a run each entry is the one before it plus a cluster, so that what its first and its last entry show
+        (flags, alignment, the farthest host offset) holds for all of them.
+        """
+        size, count = self._header.cluster_size, len(stored)
+        entries, steps, marks = self._entries[:count], self._steps[: count - 1], self._marks[: count - 1]
+        np.copyto(entries, stored.view(">u8") if stored.flags.c_contiguous else _native(stored))
+        np.subtract(entries[1:], entries[:-1], out=steps)
+        np.not_equal(steps, size, out=marks)
+        breaks = np.flatnonzero(marks)
+        first = np.concatenate((np.zeros(1, np.int64), breaks + 1))
+        last = np.append(breaks, count - 1)
+        edges = entries[np.concatenate((first, last))]
+        host = (edges & _OFFSET).view(np.int64)
+        if int(np.bitwise_or.reduce(edges)) & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO) or not host.all():
+            self._marks[:count] = True
+            return None
+        _check_offsets(host, self._header, file_size)
+        state = np.full(len(first), RunState.DATA, np.uint8)
+        return Runs(start + first * size, state, np.zeros(len(first), np.uint16), host[: len(first)].copy(), end)
+
+
+def _native(stored: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Give words of the file, which are big-endian, in the machine's own order."""
+    return stored.byteswap() if sys.byteorder == "little" else stored
+
+
+def _decode_plain(
+    entries: NDArray[np.uint64], header: Header, used: NDArray[np.int64], start: int, end: int, file_size: int
+) -> Runs:  # fmt: skip
+    """Decode standard L2 entries; `used` gives the place of each in the window, in clusters."""
     if int(np.bitwise_or.reduce(entries)) & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO):
         state, host = _decode_flagged(entries, header, file_size)
     else:
         state, host = _DATA_STATE, (entries & _OFFSET).view(np.int64)
         _check_offsets(host, header, file_size)
-        if full and host.all():
-            return _full(host, header.cluster_size, start, end)
-    begin = start + used * header.cluster_size
-    return _runs(begin, header.cluster_size, state, host, start, end)
-
-
-def _full(host: NDArray[np.int64], cluster_size: int, start: int, end: int) -> Runs:
-    """Make the runs of a window in which every cluster is data; `host` gives their host offsets in bytes."""
-    first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(host[1:] - host[:-1] != cluster_size) + 1))
-    state = np.full(len(first), RunState.DATA, np.uint8)
-    return Runs(start + first * cluster_size, state, np.zeros(len(first), np.uint16), host[first], end)
+    return _runs(start + used * header.cluster_size, header.cluster_size, state, host, start, end)
 
 
 def _decode_flagged(
@@ -104,14 +151,10 @@ def _decode_flagged(
 
 
 def _decode_extended(
-    entries: NDArray[np.uint64], bitmaps: NDArray[np.uint64], header: Header, start: int, file_size: int
-) -> Runs:
+    entries: NDArray[np.uint64], bitmaps: NDArray[np.uint64], header: Header, used: NDArray[np.int64],
+    start: int, end: int, file_size: int,
+) -> Runs:  # fmt: skip
     """Decode extended L2 entries; only clusters whose subclusters differ are expanded into 32 units."""
-    end = start + len(entries) * header.cluster_size
-    used = np.flatnonzero(entries | bitmaps)
-    if not len(used):
-        return Runs.one(start, end, RunState.UNALLOCATED)
-    entries, bitmaps = entries[used], bitmaps[used]
     compressed = (entries & _COMPRESSED) != 0
     offset = np.where(compressed, 0, (entries & _OFFSET).astype(np.int64))
     _check_offsets(offset, header, file_size)

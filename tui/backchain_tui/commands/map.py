@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from backchain.image import ImageInfo
-    from backchain.mapping import Extent
+    from backchain.mapping import Extents
 
 _LINES_AT_ONCE = 512
 
@@ -81,21 +81,26 @@ def _write(pieces: Iterable[str]) -> None:
         click.echo("".join(batch), nl=False)
 
 
-def _json_lines(extents: Iterable[Extent]) -> Iterator[str]:
+def _json_lines(batches: Iterable[Extents]) -> Iterator[str]:
     """Give the document in pieces, spaced as qemu-img spaces it."""
-    before = "["
-    for e in extents:
-        offset = f', "offset": {e.offset}' if e.offset is not None else ""
-        yield (
-            f'{before}{{ "start": {e.start}, "length": {e.length}, "depth": {e.depth}, "present": {_json(e.present)}, '
-            f'"zero": {_json(e.zero)}, "data": {_json(e.data)}, "compressed": {_json(e.compressed)}{offset}}}'
-        )
-        before = ",\n"
-    yield "[]\n" if before == "[" else "]\n"
+    before, words = "[", _flags()
+    for extents in batches:
+        for start, length, depth, kind, offset in extents.rows():
+            place = f', "offset": {offset}}}' if offset >= 0 else "}"
+            yield f'{before}{{ "start": {start}, "length": {length}, "depth": {depth}, {words[kind]}{place}'
+            before = ",\n"
+    yield "]\n"
 
 
-def _json(value: bool) -> str:
-    return "true" if value else "false"
+def _flags() -> list[str]:
+    """Give what the document says of each kind of extent."""
+    from backchain.mapping import Kind
+
+    names = {"present": Kind.PRESENT, "zero": Kind.ZERO, "data": Kind.DATA, "compressed": Kind.COMPRESSED}
+    return [
+        ", ".join(f'"{name}": {"true" if kind & flag else "false"}' for name, flag in names.items())
+        for kind in range(1 << len(Kind))
+    ]
 
 
 def _names(image: str, chain: Sequence[ImageInfo]) -> list[str]:
@@ -117,25 +122,29 @@ def _names(image: str, chain: Sequence[ImageInfo]) -> list[str]:
     return names
 
 
-def _human_lines(extents: Iterable[Extent], names: Sequence[str]) -> Iterator[str]:
+def _human_lines(batches: Iterable[Extents], names: Sequence[str]) -> Iterator[str]:
     """Give the table in lines: data that has a place in a file.
 
     Args:
-        extents: What is mapped.
+        batches: What is mapped.
         names: The names of the chain's files, the top's first.
 
     Raises:
         UnsupportedImageError: Data has no such place because it is compressed, as in qemu-img.
     """
+    from backchain.mapping import Kind
+
+    stored, shown = int(Kind.DATA | Kind.ZERO), int(Kind.DATA)
     yield f"{'Offset':<16}{'Length':<16}{'Mapped to':<16}File\n"
-    for e in extents:
-        if not e.data or e.zero:
-            continue
-        if e.offset is None:
-            raise UnsupportedImageError(
-                f"the data at {e.start:#x} is compressed and has no offset", "--output json shows it"
-            )
-        yield f"{_hex(e.start)}{_hex(e.length)}{_hex(e.offset)}{printable(names[e.depth])}\n"
+    for extents in batches:
+        for start, length, depth, kind, offset in extents.rows():
+            if kind & stored != shown:
+                continue
+            if offset < 0:
+                raise UnsupportedImageError(
+                    f"the data at {start:#x} is compressed and has no offset", "--output json shows it"
+                )
+            yield f"{_hex(start)}{_hex(length)}{_hex(offset)}{printable(names[depth])}\n"
 
 
 def _hex(value: int) -> str:
