@@ -32,12 +32,14 @@ class Tally:
     Attributes:
         clusters: Clusters of the target that change, by the index of the layer that they are counted for.
         bytes: Guest data bytes that are written, likewise.
+        packed: Those of them that are stored compressed, likewise.
         growth: Upper bound of what the target's file grows by, on disk or in length, in bytes.
         space: The same on disk alone.
     """
 
     clusters: dict[int, int] = field(default_factory=dict)
     bytes: dict[int, int] = field(default_factory=dict)
+    packed: dict[int, int] = field(default_factory=dict)
     growth: int = 0
     space: int = 0
     _cells: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = field(
@@ -51,19 +53,27 @@ class Tally:
         first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))
         counts = np.diff(first, append=len(cells))
         self._cells.append((cells[first], counts, layer[first], zero[first]))
-        for number in np.unique(layer).tolist():
-            self.clusters[number] = self.clusters.get(number, 0) + int(np.count_nonzero(layer == number))
+        _add_up(self.clusters, layer, np.ones(len(layer), np.int64))
         pieces = window.pieces
         moved = ~pieces.zero & (pieces.layer >= sources.start) & (pieces.layer < sources.stop)
-        for number in np.unique(pieces.layer[moved]).tolist():
-            amount = int(pieces.length[moved & (pieces.layer == number)].sum())
-            self.bytes[number] = self.bytes.get(number, 0) + amount
+        _add_up(self.bytes, pieces.layer[moved], pieces.length[moved])
+        packed = moved & pieces.compressed
+        if packed.any():
+            _add_up(self.packed, pieces.layer[packed], pieces.length[packed])
 
     def copy_list(self, cell_size: int, sources: range) -> CopyList:
         """Give the cells as a plan's copy list; they are of `cell_size` bytes, and numbered from `sources` on."""
         columns = list(zip(*self._cells, strict=True)) or [(), (), (), ()]
         starts, counts, layers, zero = (np.concatenate([np.zeros(0, np.int64), *column]) for column in columns)
         return CopyList(cell_size, starts, counts, (layers - sources.start).astype(np.uint8), zero.astype(np.bool_))
+
+
+def _add_up(sums: dict[int, int], layer: NDArray[np.int64], amount: NDArray[np.int64]) -> None:
+    """Add amounts to the sum of the layer that each belongs to."""
+    present = np.flatnonzero(np.bincount(layer))
+    for number in present.tolist():
+        total = int(amount.sum() if len(present) == 1 else amount[layer == number].sum())
+        sums[number] = sums.get(number, 0) + total
 
 
 def count(transfer: Transfer) -> Tally:

@@ -16,9 +16,11 @@ from backchain.runs import ZERO_STATES, Runs, RunState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from backchain.image import ImageInfo
+
 
 class Kind(IntFlag):
     """What ``qemu-img map`` says of an extent, as bits of `Extents.kind`."""
@@ -88,11 +90,11 @@ class Extents:
 
     def after(self, before: Extents) -> Extents:
         """Give the extents of `before`, which end where these begin, and these behind them."""
-        pairs = (
-            (before.start, self.start), (before.length, self.length), (before.depth, self.depth),
-            (before.kind, self.kind), (before.offset, self.offset),
+        return Extents(
+            np.concatenate((before.start, self.start)), np.concatenate((before.length, self.length)),
+            np.concatenate((before.depth, self.depth)), np.concatenate((before.kind, self.kind)),
+            np.concatenate((before.offset, self.offset)),
         )  # fmt: skip
-        return Extents(*(np.concatenate(pair) for pair in pairs))
 
     def merged(self) -> Extents:
         """Join neighbours that are alike, as ``img_map`` does: from adjacent host offsets, or without any."""

@@ -76,7 +76,8 @@ def _plan_transfer(graph: ChainGraph, operation: Transferring, engine: str) -> P
     if _countable(hazards, operation):
         tally = _count(graph, shape)
         copies = tally.copy_list(cell_size, range(numbers[0], numbers[-1] + 1) if numbers else range(0))
-        hazards += content_hazards(facts, copies, tally.space)
+        packed = {s: tally.packed.get(n, 0) for s, n in zip(shape.sources, numbers, strict=True)}
+        hazards += content_hazards(facts, packed, tally.space)
     sources = tuple(
         SourceCopy(s, tally.clusters.get(n, 0), tally.bytes.get(n, 0))
         for s, n in zip(shape.sources, numbers, strict=True)

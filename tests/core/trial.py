@@ -39,7 +39,11 @@ FORCED = frozenset({"internal-snapshots"})
 @contextmanager
 def windows_of(table_bytes: int) -> Iterator[None]:
     """Let tables be read in windows of so many bytes, so that small disks meet the edges of windows, too."""
-    with mock.patch("backchain.qcow2.image._WINDOW_TABLE_BYTES", table_bytes):
+    decoded = max(table_bytes // 4, 64)
+    with (
+        mock.patch("backchain.qcow2.image._WINDOW_TABLE_BYTES", table_bytes),
+        mock.patch("backchain.qcow2.image._DECODED_TABLE_BYTES", decoded),
+    ):
         yield
 
 

@@ -6,49 +6,43 @@ import os
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from backchain.basemark import BaseMark
 from backchain.clustermap import map_layers, open_layers
 from backchain.contents import Comparison
 from backchain.errors import ImageError
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
 from backchain.hazards.links import LOST
-from backchain.image import naming
 from backchain.operations import Commit, Rebase
-from backchain.plan import CopyList, Hazard
-from backchain.qcow2 import format as fmt
+from backchain.plan import Hazard
 from backchain.qcow2.allocator import Allocator
 from backchain.qcow2.layout import check_references
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from backchain.image import ImageId, ImageInfo
 
 _CLOSE_TO_FULL = 0.9
-_COMPRESSED = np.uint64(fmt.OFLAG_COMPRESSED)
 COMPARED_BYTES = 256 << 20
 """Data of siblings that is compared at most, per sibling; ranges beyond are listed without a look at the data."""
 _MOST_RANGES = 100_000
 
 
-def content_hazards(facts: Facts, copies: CopyList, space: int) -> list[Hazard]:
+def content_hazards(facts: Facts, packed: Mapping[ImageId, int], space: int) -> list[Hazard]:
     """Find what needs the cluster maps: damaged siblings, a changed view, damage, space, compressed data, tails.
 
     Args:
         facts: The images concerned; every one of them can be read.
-        copies: The clusters that would change.
+        packed: Guest bytes that are stored compressed and would be written plain, by their image.
         space: Bytes that the target needs on its file system at most.
 
     Raises:
         ImageError: An image's tables or compressed data are damaged.
     """
-    found = [
+    return [
         *_siblings(facts), *_unsafe(facts), *_references(facts), *_no_space(facts, space), *_shorter_top(facts),
-        *_marks(facts),
+        *_marks(facts), *_blow_up(facts, packed),
     ]  # fmt: skip
-    return [*found, *_blow_up(facts)] if copies.clusters else found
 
 
 # --- siblings ---------------------------------------------------------------------------------------------------------
@@ -216,25 +210,13 @@ def _no_space(facts: Facts, space: int) -> Iterator[Hazard]:
         )  # fmt: skip
 
 
-def _blow_up(facts: Facts) -> Iterator[Hazard]:
-    packed: list[ImageId] = []
-    size = 0
-    for image in facts.sources:
-        info = facts.graph[image]
-        if info.format != "qcow2" or image == facts.target:
-            continue
-        with open_layers([info], keyless=True) as (layer,):
-            file = layer.file  # type: ignore[attr-defined]
-            with naming(info):
-                mine = sum(int(np.count_nonzero(e & _COMPRESSED)) for _, e in file.tables()) * file.header.cluster_size
-        if mine:
-            packed.append(image)
-            size += mine
-    if packed:
+def _blow_up(facts: Facts, packed: Mapping[ImageId, int]) -> Iterator[Hazard]:
+    images = [image for image in facts.sources if packed.get(image)]
+    if images:
         yield Hazard(
-            "blow-up", WARN, tuple(packed),
-            f"{facts.names(packed)} hold{'s' if len(packed) == 1 else ''} compressed data, which is written as {size} "
-            f"plain bytes",
+            "blow-up", WARN, tuple(images),
+            f"{facts.names(images)} hold{'s' if len(images) == 1 else ''} compressed data, which is written as "
+            f"{sum(packed[image] for image in images)} plain bytes",
         )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from backchain.errors import ImageError, MalformedImageError
 from backchain.qcow2 import format as fmt
 from backchain.qcow2 import refcounts
-from backchain.qcow2.tables import Decoder, compressed_extent, read_entries
+from backchain.qcow2.tables import Decoder, compressed_extent, native, read_entries
 from backchain.raw import data_extents, holds_less, is_hole
 from backchain.runs import Runs, RunState, coalesce, split_at
 
@@ -124,10 +124,11 @@ class Qcow2File:
         end = offset + self.header.cluster_size
         return self._sparse_tables and end <= self.file_size and is_hole(self.descriptor, offset, end)
 
-    def tables(self, l1: NDArray[np.uint64] | None = None) -> Iterator[tuple[int, NDArray[np.uint64]]]:
-        """Yield (L1 index, entries) of every L2 table that may hold anything.
+    def stored_entries(self, l1: NDArray[np.uint64] | None = None) -> Iterator[NDArray[np.uint64]]:
+        """Yield the entries of every L2 table that may hold anything, those of some neighbours at a time.
 
-        The entries are uint64, shape (header.l2_entries,), without the bitmaps of extended L2 entries.
+        They are uint64, big-endian as the file has them, without the bitmaps of extended L2 entries; the memory is
+        used again for those that follow.
 
         Args:
             l1: Another L1 table of the file, uint64; None takes that of the active image.
@@ -136,11 +137,13 @@ class Qcow2File:
             MalformedImageError: A table lies outside of the file.
         """
         l1 = self.l1 if l1 is None else l1
-        for index in np.flatnonzero(l1 & np.uint64(fmt.OFFSET_MASK)).tolist():
-            offset = int(l1[index]) & fmt.OFFSET_MASK
-            if not self._empty_table(offset):
-                entries = self.l2_entries(offset, 0, self.header.l2_entries)
-                yield index, entries[:: self.header.l2_entry_size // 8]
+        per_table, width = self.header.l2_entries, self.header.l2_entry_size // 8
+        at_once = max(_DECODED_TABLE_BYTES // self.header.cluster_size, 1)
+        for low in range(0, len(l1), _L1_AT_ONCE):
+            for tables in self._groups(l1, low, low + _L1_AT_ONCE):
+                for n in range(0, len(tables), at_once):
+                    part = range(tables[n], tables[min(n + at_once, len(tables)) - 1] + 1)
+                    yield self._read_group(l1, part, part.start * per_table, part.stop * per_table)[::width]
 
     def runs(self, start: int, end: int) -> Runs:
         """Give this image's own runs over the guest range [start, end) in bytes (`end` at most the virtual size).
@@ -151,17 +154,13 @@ class Qcow2File:
         header = self.header
         size, per_table = header.cluster_size, header.l2_entries
         low, high = start // size, -(-end // size)
-        at_once = _DECODED_TABLE_BYTES // header.l2_entry_size
         parts: list[Runs] = []
         position = start
-        for tables in self._groups(low // per_table, -(-high // per_table)):
+        for tables in self._groups(self.l1, low // per_table, -(-high // per_table)):
             first, last = max(low, tables[0] * per_table), min(high, (tables[-1] + 1) * per_table)
             if first * size > position:
                 parts.append(Runs.one(position, first * size, RunState.UNALLOCATED))
-            for begin in range(first, last, at_once):
-                stop = min(begin + at_once, last)
-                stored = self._read_group(range(begin // per_table, -(-stop // per_table)), begin, stop)
-                parts.append(self._decoder.decode(stored, begin * size, self.file_size))
+            parts += self._decoder.decode(self._chunks(first, last), first * size, last * size, self.file_size)
             position = last * size
         if position < end:
             parts.append(Runs.one(position, end, RunState.UNALLOCATED))
@@ -170,9 +169,16 @@ class Qcow2File:
             runs = runs.clip(start, end)
         return self._mark_holes(runs) if self._preallocated() else runs
 
-    def _groups(self, first: int, last: int) -> list[list[int]]:
+    def _chunks(self, first: int, last: int) -> Iterator[NDArray[np.uint64]]:
+        """Read the entries of guest clusters [first, last), which have L2 tables, so many as are decoded at once."""
+        per_table, at_once = self.header.l2_entries, _DECODED_TABLE_BYTES // self.header.l2_entry_size
+        for begin in range(first, last, at_once):
+            stop = min(begin + at_once, last)
+            yield self._read_group(self.l1, range(begin // per_table, -(-stop // per_table)), begin, stop)
+
+    def _groups(self, l1: NDArray[np.uint64], first: int, last: int) -> list[list[int]]:
         """Give the L1 indices in [first, last) that name an L2 table which may hold anything, neighbours together."""
-        offsets = self.l1[first:last] & np.uint64(fmt.OFFSET_MASK)
+        offsets = l1[first:last] & np.uint64(fmt.OFFSET_MASK)
         groups: list[list[int]] = []
         for index in (np.flatnonzero(offsets) + first).tolist():
             if self._sparse_tables and self._empty_table(int(offsets[index - first])):
@@ -183,7 +189,7 @@ class Qcow2File:
                 groups.append([index])
         return groups
 
-    def _read_group(self, tables: range, first: int, last: int) -> NDArray[np.uint64]:
+    def _read_group(self, l1: NDArray[np.uint64], tables: range, first: int, last: int) -> NDArray[np.uint64]:
         """Read the entries of guest clusters [first, last), which lie in neighbouring L2 tables.
 
         Tables that are neighbours in the file too are read at once, into a buffer that the next call uses again.
@@ -200,7 +206,7 @@ class Qcow2File:
         done = 0
         reads: list[list[int]] = []
         for index in tables:
-            offset = int(self.l1[index]) & fmt.OFFSET_MASK
+            offset = int(l1[index]) & fmt.OFFSET_MASK
             if offset % header.cluster_size:
                 raise MalformedImageError(f"the L2 table at {offset:#x} is not aligned to a cluster")
             begin = max(first - index * per_table, 0) * width
@@ -244,10 +250,9 @@ class Qcow2File:
             index = int(table[low]) if high > low else 0
             offset = int(self.l1[index]) & fmt.OFFSET_MASK if high > low and index < len(self.l1) else 0
             if offset and not self._empty_table(offset):
-                inside = clusters[low:high] - index * header.l2_entries
-                first = int(inside[0])
-                part = self.l2_entries(offset, first, int(inside[-1]) + 1).reshape(-1, width)
-                entries[low:high] = part[inside - first]
+                part, first = clusters[low:high], int(clusters[low])
+                stored = self._read_group(self.l1, range(index, index + 1), first, int(part[-1]) + 1)
+                entries[low:high] = native(stored.reshape(-1, width)[part - first])
         return (entries[:, 0], entries[:, 1]) if header.extended_l2 else (entries[:, 0], None)
 
     def read_compressed(self, entry: int) -> bytes:

@@ -41,11 +41,10 @@ def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: i
     """
     references = References(file, refcount_table, end)
     for index in references.blocks():
-        own, mine = references.of_block(index)
         counts = _counts(file, refcount_table, index)
         if counts is None:
             raise MalformedImageError(f"the image uses clusters that have no refcount; {DAMAGED}")
-        if (mine > counts).any() or (counts[own] != 1).any():
+        if references.disagree(index, counts):
             raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
 
 
@@ -69,7 +68,7 @@ def leaked(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> NDA
     found = [np.zeros(0, np.int64)]
     existing = np.flatnonzero(refcount_table[: -(-end // file.header.refcount_block_entries)]).tolist()
     for index in sorted({*references.blocks(), *existing}):
-        _, mine = references.of_block(index)
+        mine = references.of_block(index)
         counts = _counts(file, refcount_table, index)
         if counts is None or (mine > counts).any():
             raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")

@@ -10,7 +10,6 @@ Entries" of QEMU's qcow2 specification.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,8 @@ from backchain.qcow2 import format as fmt
 from backchain.runs import Runs, RunState, coalesce
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from numpy.typing import NDArray
 
     from backchain.qcow2.header import Header
@@ -50,25 +51,48 @@ class Decoder:
         self._steps = np.empty(0, np.uint64)
         self._marks = np.empty(0, bool)
 
-    def decode(self, stored: NDArray[np.uint64], start: int, file_size: int) -> Runs:
+    def decode(
+        self, chunks: Iterable[NDArray[np.uint64]], start: int, end: int, file_size: int
+    ) -> Iterator[Runs]:  # fmt: skip
         """Decode L2 entries into runs.
 
         Args:
-            stored: uint64, shape (n,), or shape (2 n,) with extended L2 entries (entry, bitmap, entry, bitmap, ...):
-                the bytes of the file as they are, which is big-endian.
+            chunks: The entries of the clusters of [start, end), in order; uint64, shape (n,), or shape (2 n,) with
+                extended L2 entries (entry, bitmap, entry, bitmap, ...): the bytes of the file as they are, which is
+                big-endian. A chunk is done with before the next is asked for.
             start: Guest offset of the first entry's cluster, in bytes.
+            end: Guest offset after the last one.
             file_size: Length of the image file in bytes; host offsets are checked against it.
 
-        Returns:
-            Runs of layer 0 that cover n clusters from `start`.
+        Yields:
+            Adjacent windows of runs of layer 0, which cover [start, end).
 
         Raises:
             MalformedImageError: A host offset is unaligned or lies outside of the file, or an entry is not legal.
         """
-        header = self._header
-        bitmaps = stored[1::2] if header.extended_l2 else None
-        entries = stored if bitmaps is None else stored[0::2]
-        end = start + len(entries) * header.cluster_size
+        header, position, loose = self._header, start, _Loose()
+        for stored in chunks:
+            bitmaps = stored[1::2] if header.extended_l2 else None
+            entries = stored if bitmaps is None else stored[0::2]
+            stop = position + len(entries) * header.cluster_size
+            marks = self._marked(entries, bitmaps)
+            count = int(np.count_nonzero(marks))
+            plain = count == len(entries) and (bitmaps is None or bool((bitmaps == _HALF_STORED).all()))
+            full = self._full(entries, position, stop, file_size) if plain else None
+            if full is not None:
+                if position > start:
+                    yield loose.decode(header, start, position, file_size)
+                yield full
+                start, loose = stop, _Loose()
+            elif count:
+                used = np.arange(count) if count == len(entries) else np.flatnonzero(marks)
+                loose.add((position - start) // header.cluster_size, used, entries, bitmaps)
+            position = stop
+        if end > start:
+            yield loose.decode(header, start, end, file_size)
+
+    def _marked(self, entries: NDArray[np.uint64], bitmaps: NDArray[np.uint64] | None) -> NDArray[np.bool_]:
+        """Mark the entries that are not zero, which is faster to look through than the entries themselves."""
         if len(self._marks) < len(entries):
             self._entries = np.empty(len(entries), np.uint64)
             self._steps = np.empty(len(entries), np.uint64)
@@ -77,17 +101,7 @@ class Decoder:
         np.not_equal(entries, 0, out=marks)
         if bitmaps is not None:
             marks |= bitmaps != 0
-        count = int(np.count_nonzero(marks))
-        if not count:
-            return Runs.one(start, end, RunState.UNALLOCATED)
-        if count == len(entries) and (bitmaps is None or bool((bitmaps == _HALF_STORED).all())):
-            runs = self._full(entries, start, end, file_size)
-            if runs is not None:
-                return runs
-        used = np.flatnonzero(marks)
-        if bitmaps is not None:
-            return _decode_extended(_native(entries[used]), _native(bitmaps[used]), header, used, start, end, file_size)
-        return _decode_plain(_native(entries[used]), header, used, start, end, file_size)
+        return marks
 
     def _full(self, stored: NDArray[np.uint64], start: int, end: int, file_size: int) -> Runs | None:
         """Make the runs of a window in which every entry is set; None if not all of it is plain data.
@@ -96,26 +110,69 @@ class Decoder:
         (flags, alignment, the farthest host offset) holds for all of them.
         """
         size, count = self._header.cluster_size, len(stored)
-        entries, steps, marks = self._entries[:count], self._steps[: count - 1], self._marks[: count - 1]
-        np.copyto(entries, stored.view(">u8") if stored.flags.c_contiguous else _native(stored))
-        np.subtract(entries[1:], entries[:-1], out=steps)
-        np.not_equal(steps, size, out=marks)
-        breaks = np.flatnonzero(marks)
-        first = np.concatenate((np.zeros(1, np.int64), breaks + 1))
-        last = np.append(breaks, count - 1)
+        entries = self._entries[:count]
+        np.copyto(entries, stored.view(">u8"))
+        first, last = stretches(entries, size, self._steps, self._marks)
         edges = entries[np.concatenate((first, last))]
         host = (edges & _OFFSET).view(np.int64)
         if int(np.bitwise_or.reduce(edges)) & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO) or not host.all():
-            self._marks[:count] = True
             return None
         _check_offsets(host, self._header, file_size)
         state = np.full(len(first), RunState.DATA, np.uint8)
         return Runs(start + first * size, state, np.zeros(len(first), np.uint16), host[: len(first)].copy(), end)
 
 
-def _native(stored: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Give words of the file, which are big-endian, in the machine's own order."""
-    return stored.byteswap() if sys.byteorder == "little" else stored
+def stretches(
+    entries: NDArray[np.uint64], cluster_size: int, steps: NDArray[np.uint64], marks: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find where entries go on from one to the next: each is the one before it plus a cluster.
+
+    Args:
+        entries: uint64, shape (n,): L2 entries in native order, at least one.
+        cluster_size: Bytes.
+        steps: uint64, at least n - 1 items that may be overwritten.
+        marks: bool, likewise.
+
+    Returns:
+        First and last place of each stretch, int64.
+    """
+    count = len(entries) - 1
+    np.subtract(entries[1:], entries[:-1], out=steps[:count])
+    np.not_equal(steps[:count], cluster_size, out=marks[:count])
+    breaks = np.flatnonzero(marks[:count])
+    return np.concatenate((np.zeros(1, np.int64), breaks + 1)), np.append(breaks, count)
+
+
+class _Loose:
+    """Entries in use, and their places in a window: few of many, or of several kinds."""
+
+    def __init__(self) -> None:
+        self._used: list[NDArray[np.int64]] = []
+        self._entries: list[NDArray[np.uint64]] = []
+        self._bitmaps: list[NDArray[np.uint64]] = []
+
+    def add(
+        self, first: int, used: NDArray[np.int64], entries: NDArray[np.uint64], bitmaps: NDArray[np.uint64] | None
+    ) -> None:  # fmt: skip
+        """Add the entries `used` of a chunk that begins `first` clusters after the window does."""
+        self._used.append(used + first)
+        self._entries.append(native(entries[used]))
+        if bitmaps is not None:
+            self._bitmaps.append(native(bitmaps[used]))
+
+    def decode(self, header: Header, start: int, end: int, file_size: int) -> Runs:
+        """Make the runs of the window [start, end) bytes."""
+        if not self._used:
+            return Runs.one(start, end, RunState.UNALLOCATED)
+        used, entries = np.concatenate(self._used), np.concatenate(self._entries)
+        if self._bitmaps:
+            return _decode_extended(entries, np.concatenate(self._bitmaps), header, used, start, end, file_size)
+        return _decode_plain(entries, header, used, start, end, file_size)
+
+
+def native(stored: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Give a copy of words of the file, which are big-endian, in the machine's own order (uint64, same shape)."""
+    return stored.view(">u8").astype(np.uint64)  # faster than byteswap, which copies twice
 
 
 def _decode_plain(
