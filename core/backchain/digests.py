@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 
     from backchain.clustermap import Layer
     from backchain.image import ImageInfo
+    from backchain.runs import Runs
 
 BLOCK = 65536
 """Bytes that are hashed at once; samples are of this size."""
+
+_WINDOW_PART = 4
+"""Samples are mapped together within such a part of a window."""
 
 Range = tuple[int, int]
 """Guest offsets (start, end) in bytes; the start is a multiple of `BLOCK`."""
@@ -43,18 +47,37 @@ def view_digest(images: Sequence[ImageInfo], ranges: Sequence[Range], *, size: i
     digest = hashlib.blake2b(digest_size=size)
     with open_layers(images) as layers:
         reader = GuestReader(layers)
-        step = max(min(layer.window_bytes for layer in layers) // BLOCK, 1) * BLOCK  # no block is cut in two
-        for start, end in ranges:
-            for first in range(start, min(end, layers[0].size), step):
-                for block, data in _blocks(layers, reader, first, min(end, first + step, layers[0].size)):
+        for part in _together(ranges, layers):
+            runs = map_window(layers, part[0][0], part[-1][1])
+            for start, end in part:
+                for block, data in _blocks(runs.clip(start, end), reader):
                     digest.update(b"%d:" % block)
                     digest.update(data)
     return digest.digest()
 
 
-def _blocks(layers: Sequence[Layer], reader: GuestReader, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, data) of the blocks of [start, end) bytes that are not all zeros, without their zero tail."""
-    runs = map_window(layers, start, end)
+def _together(ranges: Sequence[Range], layers: Sequence[Layer]) -> Iterator[list[Range]]:
+    """Yield the ranges in groups that are mapped at once, what lies between them too; long ranges are cut up.
+
+    To map a few L2 tables takes as long as to map a block, so that samples which lie close are mapped together.
+    """
+    step = max(min(layer.window_bytes for layer in layers) // _WINDOW_PART // BLOCK, 1) * BLOCK
+    group: list[Range] = []
+    for start, end in ranges:
+        end = min(end, layers[0].size)
+        for first in range(start, end, step):
+            piece = (first, min(end, first + step))  # no block is cut in two
+            if group and piece[1] - group[0][0] > step:
+                yield group
+                group = []
+            group.append(piece)
+    if group:
+        yield group
+
+
+def _blocks(runs: Runs, reader: GuestReader) -> Iterator[tuple[int, bytes]]:
+    """Yield (number, data) of a window's blocks that are not all zeros, without their zero tail."""
+    start, end = int(runs.start[0]), runs.end
     runs = split_at(runs, np.arange(start // BLOCK * BLOCK + BLOCK, end, BLOCK, dtype=np.int64))
     wanted = np.flatnonzero(~reads_zero(runs.state))
     columns = (runs.start, runs.layer, runs.host, runs.length, runs.state == RunState.COMPRESSED)

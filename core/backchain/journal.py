@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import socket
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -268,7 +267,7 @@ def _to_json(intent: Intent) -> dict[str, Any]:
         ],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "pid": os.getpid(),
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
     }
 
 

@@ -143,8 +143,12 @@ class Transfer:
         had = Had.decode(old, old_bitmaps, header)
         shape = (len(clusters), size // unit)
         where = row * shape[1] + moving.guest % size // unit
-        data_bytes = np.bincount(where, np.where(moving.zero, 0, moving.length), shape[0] * shape[1]).reshape(shape)
-        zero_bytes = np.bincount(where, np.where(moving.zero, moving.length, 0), shape[0] * shape[1]).reshape(shape)
+        zero_bytes = np.where(moving.zero, moving.length, 0)
+        data_bytes = moving.length - zero_bytes
+        if shape[1] > 1 or len(moving) > shape[0]:  # else each unit has one piece
+            data_bytes = np.bincount(where, data_bytes, shape[0] * shape[1])
+            zero_bytes = np.bincount(where, zero_bytes, shape[0] * shape[1])
+        data_bytes, zero_bytes = data_bytes.reshape(shape), zero_bytes.reshape(shape)
         unit_start = clusters[:, None] * size + np.arange(shape[1]) * unit
         unit_bytes = np.minimum(unit, max(layer.size, self.size) - unit_start)
         plain = ~had.alloc & ~had.zero & (unit_start >= self._backing_after)
@@ -166,7 +170,8 @@ class Transfer:
         if partly.any():
             pieces = pieces.merged(self._view(unit_start[partly], (unit_start + unit_bytes)[partly]).cut(unit))
         cells, place = distinct(counted.guest // size)
-        zero = ~np.isin(cells, distinct(pieces.guest // size)[0], assume_unique=True)
+        zero = np.ones(len(cells), bool)
+        zero[np.searchsorted(cells, pieces.guest // size)] = False
         return Window(cells, self._topmost(counted, place, len(cells)), zero, pieces, tables)
 
     def _view(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Pieces:
@@ -183,12 +188,17 @@ class Transfer:
 
     def _topmost(self, pieces: Pieces, place: NDArray[np.int64], count: int) -> NDArray[np.int64]:
         """Give the topmost source in each of `count` cells; `place` is the cell of each piece."""
+        own = np.maximum(pieces.layer, self.sources.start)
+        if len(own) == count:
+            return own
         layer = np.full(count, np.iinfo(np.int64).max, np.int64)
-        np.minimum.at(layer, place, np.maximum(pieces.layer, self.sources.start))
+        np.minimum.at(layer, place, own)
         return layer
 
 
 def _rows(had: Had, keep: NDArray[np.bool_]) -> Had:
+    if keep.all():
+        return had
     return Had(had.alloc[keep], had.zero[keep], had.host[keep], had.compressed[keep], had.own[keep])
 
 

@@ -123,15 +123,14 @@ class Copier:
             count = -(-(inside + part) // cell_size)
             self._job.mark(run.cell, count, Cell.COPYING)
             self._write(run, part)
-            if not run.zero and run.layer in sources:
-                self._job.add_done(0, run.layer - sources.start, part)
             unfinished = int(run.goes_on and part == run.length)
-            self._mark_done(run.cell, count - unfinished)
+            moved = not run.zero and run.layer in sources
+            self._mark_done(run.cell, count - unfinished, run.layer - sources.start if moved else 0, part * moved)
             run.advance(part, (inside + part) // cell_size)
 
-    def _mark_done(self, first: int, count: int) -> None:
+    def _mark_done(self, first: int, count: int, source: int = 0, copied: int = 0) -> None:
         self._job.mark(first, count, Cell.DONE)
-        self._job.add_done(count, 0, 0)
+        self._job.add_done(count, source, copied)
 
     def _write(self, run: _CopyRun, length: int) -> None:
         if run.zero:

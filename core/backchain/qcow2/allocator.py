@@ -7,6 +7,7 @@ decrements must not before it has been unlinked and flushed. The caller keeps th
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ from backchain.qcow2.refcounts import (
 from backchain.raw import data_extents
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from backchain.qcow2.header import Header
@@ -98,17 +101,27 @@ class Allocator:
             MalformedImageError: A refcount would fall below zero.
         """
         freed: list[NDArray[np.int64]] = []
-        unique, times = np.unique(clusters, return_counts=True)
-        for index in np.unique(unique // self._entries).tolist():
-            block = self._block(index)
-            mine = unique // self._entries == index
-            inside, drop = unique[mine] - index * self._entries, times[mine]
-            if (block[inside] < drop).any():
+        ordered = np.sort(clusters)
+        first = np.flatnonzero(np.append(np.ones(1, bool), ordered[1:] != ordered[:-1]))[: len(ordered)]
+        unique, times = ordered[first], np.diff(first, append=len(ordered))
+        for index, part in self._by_block(unique):
+            block, mine, drop = self._block(index), unique[part], times[part]
+            inside = mine - index * self._entries
+            before = block[inside]
+            if (before < drop).any():
                 raise MalformedImageError("a refcount is lower than the references to its cluster")
-            block[inside] -= drop.astype(block.dtype)
+            block[inside] = before - drop.astype(block.dtype)
             self._dirty.add(index)
-            freed.append(unique[mine][block[inside] == 0])
+            freed.append(mine[before == drop])
         return np.concatenate(freed) if freed else np.zeros(0, np.int64)
+
+    def _by_block(self, ascending: NDArray[np.int64]) -> Iterator[tuple[int, slice]]:
+        """Yield the number of each refcount block that counts some of the clusters, and where these are."""
+        block = ascending // self._entries
+        edges = np.flatnonzero(block[1:] != block[:-1]) + 1
+        bounds = [0, *edges.tolist(), len(ascending)] if len(ascending) else []
+        for low, high in pairwise(bounds):
+            yield int(block[low]), slice(low, high)
 
     @property
     def table_place(self) -> tuple[int, int]:
@@ -208,10 +221,9 @@ class Allocator:
 
     def _mark_used(self, clusters: NDArray[np.int64]) -> None:
         self.allocated += len(clusters)
-        for index in np.unique(clusters // self._entries).tolist():
+        for index, part in self._by_block(clusters):
             self._ensure_block(index)
-            mine = clusters[clusters // self._entries == index] - index * self._entries
-            self._block(index)[mine] = 1
+            self._block(index)[clusters[part] - index * self._entries] = 1
             self._dirty.add(index)
 
     def _block(self, index: int) -> Counts:
