@@ -30,8 +30,10 @@ _ZERO = np.uint64(fmt.OFLAG_ZERO)
 _OFFSET = np.uint64(fmt.OFFSET_MASK)
 _ENTRY = np.uint64((1 << 63) - 1)
 _HALF = np.uint64(0xFFFF_FFFF)
-_HALF_STORED = np.array([0xFFFF_FFFF], ">u8").view(np.uint64)[0]
-"""The bitmap of a cluster all of whose subclusters are data, as the file has it."""
+_ALIKE = {
+    0: RunState.UNALLOCATED_RESERVED, 0xFFFF_FFFF: RunState.DATA, 0xFFFF_FFFF << 32: RunState.ZERO_ALLOCATED
+}  # fmt: skip
+"""What bitmaps say of a cluster with a host offset, all of whose subclusters are alike."""
 _DATA_STATE = np.array([RunState.DATA], np.uint8)
 _COMPRESSED_STATE = int(RunState.COMPRESSED)
 
@@ -77,8 +79,7 @@ class Decoder:
             stop = position + len(entries) * header.cluster_size
             marks = self._marked(entries, bitmaps)
             count = int(np.count_nonzero(marks))
-            plain = count == len(entries) and (bitmaps is None or bool((bitmaps == _HALF_STORED).all()))
-            full = self._full(entries, position, stop, file_size) if plain else None
+            full = self._full(entries, bitmaps, position, stop, file_size) if count == len(entries) else None
             if full is not None:
                 if position > start:
                     yield loose.decode(header, start, position, file_size)
@@ -103,12 +104,17 @@ class Decoder:
             marks |= bitmaps != 0
         return marks
 
-    def _full(self, stored: NDArray[np.uint64], start: int, end: int, file_size: int) -> Runs | None:
-        """Make the runs of a window in which every entry is set; None if not all of it is plain data.
+    def _full(
+        self, stored: NDArray[np.uint64], bitmaps: NDArray[np.uint64] | None, start: int, end: int, file_size: int
+    ) -> Runs | None:  # fmt: skip
+        """Make the runs of a window in which every entry is set; None if they are not all of one plain kind.
 
         Within a run each entry is the one before it plus a cluster, so that what its first and its last entry show
         (flags, alignment, the farthest host offset) holds for all of them.
         """
+        state = _state_of_all(bitmaps)
+        if state is None:
+            return None
         size, count = self._header.cluster_size, len(stored)
         entries = self._entries[:count]
         np.copyto(entries, stored.view(">u8"))
@@ -118,8 +124,8 @@ class Decoder:
         if int(np.bitwise_or.reduce(edges)) & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO) or not host.all():
             return None
         _check_offsets(host, self._header, file_size)
-        state = np.full(len(first), RunState.DATA, np.uint8)
-        return Runs(start + first * size, state, np.zeros(len(first), np.uint16), host[: len(first)].copy(), end)
+        states = np.full(len(first), state, np.uint8)
+        return Runs(start + first * size, states, np.zeros(len(first), np.uint16), host[: len(first)].copy(), end)
 
 
 def stretches(
@@ -141,6 +147,13 @@ def stretches(
     np.not_equal(steps[:count], cluster_size, out=marks[:count])
     breaks = np.flatnonzero(marks[:count])
     return np.concatenate((np.zeros(1, np.int64), breaks + 1)), np.append(breaks, count)
+
+
+def _state_of_all(bitmaps: NDArray[np.uint64] | None) -> RunState | None:
+    """Give the state that stored bitmaps give all clusters with a host offset, or None where they differ."""
+    if bitmaps is None:
+        return RunState.DATA
+    return _ALIKE.get(int(native(bitmaps[:1])[0])) if bool((bitmaps == bitmaps[0]).all()) else None
 
 
 class _Loose:
