@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.bench import images, machine, reading, report, screen_cases, writing
+from tests.bench import images, machine, plot, reading, report, screen_cases, writing
 from tests.bench.case import Group, Setting
 from tests.bench.measure import GIB, Result
 from tests.bench.processes import BACKCHAIN, BenchError, Spawner
@@ -56,6 +56,8 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to this file")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios as SVG in this file")
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the ratios as a Markdown table to this file")
     given = parser.parse_args()
     if given.pairs < 1:
         parser.error("--pairs takes 1 or more")
@@ -135,8 +137,13 @@ def main() -> int:
     parent = given.folder or Path(os.environ.get("TMPDIR", "/var/tmp"))
     with tempfile.TemporaryDirectory(prefix="backchain-bench-", dir=parent) as folder:
         document = run(given, groups, Path(folder))
-    if given.json is not None:
-        given.json.write_text(json.dumps(document, indent=1) + "\n")
+    for path, text in (
+        (given.json, lambda: json.dumps(document, indent=1) + "\n"),
+        (given.plot, lambda: plot.svg(document)),
+        (given.table, lambda: plot.table(document)),
+    ):  # fmt: skip
+        if path is not None:
+            path.write_text(text())
     return 0
 
 

@@ -55,12 +55,16 @@ class Case:
         about: One line: what exactly is timed, beside what.
         run: Does it, given the setting and the folder of the group's images.
         goals: What the numbers should be, by their names (see `Result.value`).
+        label: What readers of the plot and the table see; empty for what is not shown there.
+        peer: The peer's name, for them.
     """
 
     name: str
     about: str
     run: Callable[[Setting, Path], Result]
     goals: Mapping[str, Goal] = field(default_factory=dict)
+    label: str = ""
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

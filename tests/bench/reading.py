@@ -182,19 +182,25 @@ GROUPS = (
     ]),
     Group("small", images.small_chain, [
         Case("map-10g-5-layers", f"10 GiB x 5 layers: {_MAP}",
-             beside(our_map("l4.qcow2"), their_map("l4.qcow2"), _CHEAP)),
+             beside(our_map("l4.qcow2"), their_map("l4.qcow2"), _CHEAP),
+             label="map of 10 GiB, 5 layers", peer="qemu-img map"),
         Case("map-10g-inside", "10 GiB x 5 layers: map --output json in a Python that has backchain imported, beside "
-             "the whole process of qemu-img map", map_inside, {"ratio": Goal(0.2)}),
+             "the whole process of qemu-img map", map_inside, {"ratio": Goal(0.2)},
+             label="the same in the running program", peer="qemu-img map"),
         Case("plan-10g", f"10 GiB x 5 layers: {_PLAN}", beside(our_plan("l4.qcow2"), measured("l4.qcow2"), _CHEAP),
-             {"memory": MAP_MEMORY}),
+             {"memory": MAP_MEMORY},
+             label="plan of a commit, 10 GiB, 5 layers", peer="qemu-img measure"),
     ]),
     Group("tall", images.tall_chain, [
         Case("map-1t-full-base", f"1 TiB, every L2 entry set: {_MAP}",
-             beside(our_map("l0.qcow2"), their_map("l0.qcow2")), {"ratio": Goal(0.25), "memory": MAP_MEMORY}),
+             beside(our_map("l0.qcow2"), their_map("l0.qcow2")), {"ratio": Goal(0.25), "memory": MAP_MEMORY},
+             label="map of 1 TiB, all of it allocated", peer="qemu-img map"),
         Case("map-1t-4-layers", f"1 TiB x 4 layers, 16,384 scattered extents in each overlay: {_MAP}",
-             beside(our_map("l3.qcow2"), their_map("l3.qcow2")), {"ratio": Goal(0.15), "memory": MAP_MEMORY}),
+             beside(our_map("l3.qcow2"), their_map("l3.qcow2")), {"ratio": Goal(0.15), "memory": MAP_MEMORY},
+             label="map of 1 TiB, 4 layers", peer="qemu-img map"),
         Case("plan-1t", f"1 TiB x 4 layers: {_PLAN}", beside(our_plan("l3.qcow2"), measured("l3.qcow2")),
-             {"ratio": Goal(0.1), "memory": MAP_MEMORY}),
+             {"ratio": Goal(0.1), "memory": MAP_MEMORY},
+             label="plan of a commit, 1 TiB, 4 layers", peer="qemu-img measure"),
         Case("cluster-map-1t", "in process, the screen's cluster map of the 1 TiB base: read, and every visible line "
              "computed; then every zoom at four places", cluster_map("l0.qcow2"),
              {"open": Goal(0.3), "any zoom": Goal(10)}),
@@ -203,7 +209,8 @@ GROUPS = (
     ]),
     Group("subclusters", images.subcluster_chain, [
         Case("map-extended-l2", f"256 GiB x 3 layers, extended L2 entries, scattered subclusters: {_MAP}",
-             beside(our_map("l2.qcow2"), their_map("l2.qcow2")), {"memory": MAP_MEMORY}),
+             beside(our_map("l2.qcow2"), their_map("l2.qcow2")), {"memory": MAP_MEMORY},
+             label="map of 256 GiB, 3 layers, subclusters", peer="qemu-img map"),
     ]),
     Group("huge", images.huge_chain, [
         Case("map-8t", "8 TiB x 2 layers: whole process, map --output json to /dev/null, no peer",

@@ -100,7 +100,10 @@ def _goal_document(goal: Goal, value: float | None) -> dict[str, Any]:
 def document(case: Case, result: Result) -> dict[str, Any]:
     """Give a case's part of the JSON, every sample included."""
     goals = {what: _goal_document(goal, result.value(what)) for what, goal in case.goals.items()}
-    found: dict[str, Any] = {"name": case.name, "about": case.about, "goals": goals, "notes": result.notes}
+    found: dict[str, Any] = {
+        "name": case.name, "label": case.label, "peer": case.peer, "about": case.about, "goals": goals,
+        "notes": result.notes,
+    }  # fmt: skip
     if result.left_out:
         return found | {"left_out": result.left_out}
     found["figures"] = [asdict(f) for f in result.figures]

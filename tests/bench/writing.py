@@ -124,23 +124,30 @@ def on_scattered(*, reflink: bool) -> Group:
     """Give the three operations on one file system."""
     limits = (0.15, 0.15, 0.15) if reflink else (0.8, 0.65, 0.35)
     suffix = "-reflink" if reflink else ""
+    on = ", shared extents" if reflink else ""
     where = "XFS with reflink on a loop mount" if reflink else "the scratch folder's file system"
     return Group(f"scattered{suffix}", images.scattered_chain, [
         Case(f"commit{suffix}", f"{_MOVED}, {where}: {_COMMIT}", commit(),
-             {"ratio": Goal(limits[0]), "memory": COMMIT_MEMORY}),
-        Case(f"pull{suffix}", f"{_MOVED}, {where}: {_PULL}", pull(), {"ratio": Goal(limits[1])}),
-        Case(f"rebase{suffix}", f"{_MOVED}, {where}: {_REBASE}", rebase(), {"ratio": Goal(limits[2])}),
+             {"ratio": Goal(limits[0]), "memory": COMMIT_MEMORY},
+             label=f"commit of 918 MB{on}", peer="qemu-img commit"),
+        Case(f"pull{suffix}", f"{_MOVED}, {where}: {_PULL}", pull(), {"ratio": Goal(limits[1])},
+             label=f"pull of 918 MB{on}", peer="storage daemon"),
+        Case(f"rebase{suffix}", f"{_MOVED}, {where}: {_REBASE}", rebase(), {"ratio": Goal(limits[2])},
+             label=f"rebase of 918 MB{on}", peer="qemu-img rebase"),
     ], reflink=reflink)  # fmt: skip
 
 
 OTHER_GROUPS = (
     Group("zeros", images.zero_chain, [
         Case("commit-zeros", f"{images.ZEROS:,} zero clusters in runs of eight over a full base of 128 GiB: {_COMMIT}",
-             commit("top.qcow2"), {"ratio": Goal(0.1), "memory": COMMIT_MEMORY}),
+             commit("top.qcow2"), {"ratio": Goal(0.1), "memory": COMMIT_MEMORY},
+             label="commit of a million zero clusters", peer="qemu-img commit"),
     ]),
     Group("compressed", images.compressed_chain, [
         Case("commit-compressed", f"{images.COMPRESSED:,} zlib clusters: {_COMMIT}", commit(),
-             {"memory": COMMIT_MEMORY}),
-        Case("pull-compressed", f"{images.COMPRESSED:,} zlib clusters: {_PULL}", pull()),
+             {"memory": COMMIT_MEMORY},
+             label="commit of 6,500 zlib clusters", peer="qemu-img commit"),
+        Case("pull-compressed", f"{images.COMPRESSED:,} zlib clusters: {_PULL}", pull(),
+             label="pull of 6,500 zlib clusters", peer="storage daemon"),
     ]),
 )  # fmt: skip
