@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backchain.contents import GuestReader
+from backchain.engines.unpacking import Unpacker
 from backchain.hostfile import COPY_CHUNK, Writeback, copy_range, write_all, write_zeros
 from backchain.jobs import Cell
 
@@ -59,7 +59,7 @@ class Copier:
         self._job = job
         self._first_cell = 0
         self._admitted = 0
-        self._reader = GuestReader(transfer.layers)
+        self._unpacker = Unpacker(transfer.layers)
         self._writeback = Writeback(target)
 
     def copy(self, window: Window, hosts: NDArray[np.int64] | None) -> None:
@@ -93,6 +93,10 @@ class Copier:
         columns = (pieces.guest, pieces.layer, pieces.zero, pieces.compressed, pieces.host, target, cell)
         last = np.searchsorted(window.cells, (pieces.guest[first] + lengths - 1) // cell_size)
         shared = np.append(cell[first[1:]] == last[:-1] + self._first_cell, np.array([False]))[: len(first)]
+        if pieces.compressed.any():
+            packed = pieces.compressed[first]
+            places = (pieces.layer[first][packed].tolist(), pieces.host[first][packed].tolist())
+            self._unpacker.announce(zip(*places, strict=True))
         rows = zip(
             *(column[first].tolist() for column in columns), lengths.tolist(), shared.tolist(), strict=True
         )  # fmt: skip
@@ -102,6 +106,10 @@ class Copier:
             self._copy_run(run)
         self._first_cell += len(window.cells)
         self._pass_zero_cells(self._first_cell)
+
+    def close(self) -> None:
+        """End what works ahead of the copy."""
+        self._unpacker.close()
 
     def _pass_zero_cells(self, until: int) -> None:
         """Take the cells before number `until` that need no data through the job, as they become zeros by a flag."""
@@ -136,7 +144,8 @@ class Copier:
         if run.zero:
             write_zeros(self._target, run.to, length)
         elif run.compressed:
-            data, inside = self._reader.cluster(run.guest, run.layer, run.host)
+            data = self._unpacker.cluster((run.layer, run.host))
+            inside = run.guest % len(data)
             write_all(self._target, memoryview(data)[inside : inside + length], run.to)
         else:
             copy_range(self._transfer.layers[run.layer].descriptor, self._target, run.host, run.to, length)

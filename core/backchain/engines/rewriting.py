@@ -9,7 +9,7 @@ gave. Only when all of it is in place, and reads as it should through the new ch
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from backchain import locks
@@ -177,17 +177,17 @@ class Rewriting:
     def _copy(self, transfer: Transfer, target: Qcow2Writer | None) -> None:
         job, plan = self._job, self._plan
         descriptor = self._descriptors[plan.target]
-        copier = Copier(transfer, descriptor, job)
         pending = 0
-        for window in transfer.windows():
-            job.enter(Phase.COPYING)
-            hosts = target.place(window.tables) if target and window.tables else None
-            copier.copy(window, hosts)
-            pending += int(window.pieces.length.sum())
-            if target is not None and (pending >= _BATCH_BYTES or target.pending_tables >= _BATCH_TABLES):
-                job.enter(Phase.FLUSHING)
-                target.commit_batch()
-                pending = 0
+        with closing(Copier(transfer, descriptor, job)) as copier:
+            for window in transfer.windows():
+                job.enter(Phase.COPYING)
+                hosts = target.place(window.tables) if target and window.tables else None
+                copier.copy(window, hosts)
+                pending += int(window.pieces.length.sum())
+                if target is not None and (pending >= _BATCH_BYTES or target.pending_tables >= _BATCH_TABLES):
+                    job.enter(Phase.FLUSHING)
+                    target.commit_batch()
+                    pending = 0
         job.enter(Phase.FLUSHING)
         if target is not None:
             target.commit_batch()

@@ -1,0 +1,88 @@
+"""Compressed clusters come out of the threads in order, whole, and with their errors where they are asked for."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from backchain.clustermap import open_layers
+from backchain.engines.unpacking import Unpacker
+from backchain.errors import MalformedImageError
+from backchain.image import read_image_info
+from backchain.qcow2.tables import compressed_extent
+
+from . import qemu
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CLUSTER = 65536
+COUNT = 40
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    """Make an image of compressed clusters, each filled with a byte of its own."""
+    raw, path = tmp_path / "disk.raw", tmp_path / "disk.qcow2"
+    raw.write_bytes(b"".join(bytes([n + 1]) * CLUSTER for n in range(COUNT)))
+    qemu.run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, path)
+    return path
+
+
+@pytest.fixture
+def unpacker(packed: Path) -> Iterator[tuple[Unpacker, list[int]]]:
+    """Open it, and give the L2 entries in the guest's order."""
+    with open_layers([read_image_info(packed)]) as layers:
+        entries = layers[0].runs(0, COUNT * CLUSTER).host.tolist()
+        assert len(entries) == COUNT
+        unpacker = Unpacker(layers)
+        yield unpacker, entries
+        unpacker.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("unpack")]
+
+
+def test_clusters_come_in_order(unpacker: tuple[Unpacker, list[int]]) -> None:
+    unpack, entries = unpacker
+    unpack.announce((0, e) for e in entries)
+    for number, entry in enumerate(entries):
+        assert unpack.cluster((0, entry)) == bytes([number + 1]) * CLUSTER
+
+
+def test_neighbours_in_the_same_cluster_are_read_once(unpacker: tuple[Unpacker, list[int]]) -> None:
+    unpack, (first, second, *_) = unpacker
+    unpack.announce([(0, first), (0, first), (0, second), (0, first)])
+    given = [unpack.cluster((0, e)) for e in (first, first, second, first)]
+    assert [g[0] for g in given] == [1, 1, 2, 1]
+    assert given[0] is given[1]
+
+
+def test_windows_follow_each_other(unpacker: tuple[Unpacker, list[int]]) -> None:
+    unpack, entries = unpacker
+    for part in (entries[:3], entries[3:30], entries[30:]):
+        unpack.announce((0, e) for e in part)
+        assert [unpack.cluster((0, e))[0] for e in part] == [entries.index(e) + 1 for e in part]
+
+
+def test_damage_is_told_where_it_is(packed: Path) -> None:
+    with open_layers([read_image_info(packed)]) as layers:
+        entries = layers[0].runs(0, COUNT * CLUSTER).host.tolist()
+        offset, _ = compressed_extent(entries[5], 16)
+        with packed.open("r+b") as file:
+            file.seek(offset)
+            file.write(b"\xff" * 8)
+        unpack = Unpacker(layers)
+        unpack.announce((0, e) for e in entries)
+        assert [unpack.cluster((0, e))[0] for e in entries[:5]] == [1, 2, 3, 4, 5]
+        with pytest.raises(MalformedImageError, match=r"disk\.qcow2"):
+            unpack.cluster((0, entries[5]))
+        unpack.close()
+
+
+def test_closed_amid_the_work_no_thread_stays(unpacker: tuple[Unpacker, list[int]]) -> None:
+    unpack, entries = unpacker
+    unpack.announce((0, e) for e in entries)
+    unpack.cluster((0, entries[0]))
+    assert any(t.name.startswith("unpack") for t in threading.enumerate())
