@@ -20,7 +20,7 @@ from backchain.hazards import Facts, content_hazards, structural_hazards
 from backchain.hazards.links import invalid_images
 from backchain.image import ImageState, naming
 from backchain.operations import Delete, Rebase, Snapshot
-from backchain.plan import Plan, Relink, Severity, SourceCopy, gravest_first
+from backchain.plan import CopyList, Plan, Relink, Severity, SourceCopy, gravest_first
 from backchain.shapes import Shape, shape_of
 from backchain.transfer import transfer_of
 
@@ -72,10 +72,10 @@ def _plan_transfer(graph: ChainGraph, operation: Transferring, engine: str) -> P
     _outlast_the_clock(graph, shape)
     tally, numbers = Tally(), [shape.view.index(s) for s in shape.sources]
     cell_size = graph[shape.target].cluster_size or graph[shape.view[0]].cluster_size or 65536
-    copies = tally.copy_list(cell_size, range(0))
+    copies = CopyList.nothing(cell_size)
     if _countable(hazards, operation):
         tally = _count(graph, shape)
-        copies = tally.copy_list(cell_size, range(numbers[0], numbers[-1] + 1) if numbers else range(0))
+        copies = tally.take_copy_list(cell_size, range(numbers[0], numbers[-1] + 1) if numbers else range(0))
         packed = {s: tally.packed.get(n, 0) for s, n in zip(shape.sources, numbers, strict=True)}
         hazards += content_hazards(facts, packed, tally.space)
     sources = tuple(

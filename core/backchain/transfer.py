@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from backchain.selection import Selection
     from backchain.shapes import Shape
 
+_MOST_UNITS = 65536
+"""Units that are decided on at once, at most: an array of one number each is half a megabyte."""
+
 
 @dataclass(slots=True)
 class Window:
@@ -97,17 +100,36 @@ class Transfer:
             if start >= self.size:
                 return
             end = min(start + step, self.size)
-            covered, wanted = self._selection.covered(start, end)
-            if not wanted.any():
-                continue
-            header = self.target_header
-            window = (
-                self._raw_window(covered, wanted)
-                if header is None
-                else self._qcow2_window(header, Pieces.of(covered, wanted))
-            )
-            if len(window.cells):
-                yield window
+            for covered, wanted in self._parts(*self._selection.covered(start, end)):
+                window = self._window(covered, wanted)
+                if len(window.cells):
+                    yield window
+
+    def _parts(self, covered: Runs, wanted: NDArray[np.bool_]) -> Iterator[tuple[Runs, NDArray[np.bool_]]]:
+        """Cut a window in which much moves into parts, as memory follows the units that are touched."""
+        if not wanted.any():
+            return
+        header = self.target_header
+        unit = header.subcluster_size if header else self.cell_size
+        start, length = covered.start[wanted], covered.length[wanted]
+        units = int(((start + length - 1) // unit - start // unit + 1).sum())
+        first, end = int(covered.start[0]), covered.end
+        step = (end - first) // -(-units // _MOST_UNITS) // self.cell_size * self.cell_size
+        if units <= _MOST_UNITS or not step:
+            yield covered, wanted
+            return
+        for low in range(first, end, step):
+            part = covered.clip(low, min(low + step, end))
+            index = int(np.searchsorted(covered.start, low, "right")) - 1
+            mine = wanted[index : index + len(part)]
+            if mine.any():
+                yield part, mine
+
+    def _window(self, covered: Runs, wanted: NDArray[np.bool_]) -> Window:
+        header = self.target_header
+        if header is None:
+            return self._raw_window(covered, wanted)
+        return self._qcow2_window(header, Pieces.of(covered, wanted))
 
     # --- raw ------------------------------------------------------------------------------------------------------
 

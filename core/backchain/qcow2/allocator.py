@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _REFTABLE_FIELDS_OFFSET = 48
 """Offset of refcount_table_offset and refcount_table_clusters in the header, bytes."""
 _CLEAN_BLOCKS_KEPT = 64
+_PUNCHED_AT_ONCE = 65536
 
 
 class Allocator:
@@ -170,8 +171,10 @@ class Allocator:
 
     def punch(self, freed: NDArray[np.int64]) -> None:
         """Give freed host clusters (ascending numbers) back to the file system, in runs."""
-        if not len(freed):
-            return
+        for low in range(0, len(freed), _PUNCHED_AT_ONCE):
+            self._punch(freed[low : low + _PUNCHED_AT_ONCE])
+
+    def _punch(self, freed: NDArray[np.int64]) -> None:
         size = self._header.cluster_size
         edges = np.flatnonzero(np.diff(freed) != 1) + 1
         first = freed[np.concatenate((np.zeros(1, np.int64), edges))] * size

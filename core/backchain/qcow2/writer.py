@@ -361,10 +361,11 @@ class Qcow2Writer:
         """Release what was dropped, now that nothing on disk refers to it, and give freed clusters back."""
         if not self._dropped:
             return
-        freed = self.allocator.release(np.concatenate(self._dropped))
+        freed = np.concatenate([self.allocator.release(clusters) for clusters in self._dropped])
         self._dropped.clear()
         self.allocator.write_blocks()
         self.flush()
+        freed.sort()
         self.allocator.punch(freed)
 
 
