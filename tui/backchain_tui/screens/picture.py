@@ -15,7 +15,6 @@ from backchain_tui import describe
 from backchain_tui.actions import Where, valid
 from backchain_tui.formatting import ascii_text
 from backchain_tui.session import read_map
-from backchain_tui.widgets.cluster_map import ClusterMap
 from backchain_tui.widgets.scrollbars import keep_to_ascii
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from backchain_tui.jobgrid import JobGrid
     from backchain_tui.mapgrid import DiskMap
     from backchain_tui.session import Session
+    from backchain_tui.widgets.cluster_map import ClusterMap
     from backchain_tui.widgets.panes import Panes
 
 MAP_DELAY = 0.08
@@ -68,7 +68,7 @@ class PictureScreen(Screen[bool]):
     @property
     def map(self) -> ClusterMap:
         """The cluster map."""
-        return self.query_one(ClusterMap)
+        return cast("ClusterMap", self.query_one("#map"))
 
     @property
     def panes(self) -> Panes:
@@ -99,6 +99,16 @@ class PictureScreen(Screen[bool]):
         """Show words in place of a diagram."""
         await self.picture.remove_children()
         await self.picture.mount(Static(text, markup=False, classes="message"))
+
+    # --- a job, on the screens that can have one ---------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way."""
+        return False
+
+    def leave_job(self) -> None:
+        """Cancel the job on the way out."""
 
     # --- what is valid now ----------------------------------------------------------------------------------------
 
