@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.containers import Container
 from textual.content import Content
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widgets import Static
 from textual.worker import get_current_worker
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from textual.timer import Timer
+    from textual.widget import Widget
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId, ImageInfo
@@ -43,6 +45,9 @@ class PictureScreen(Screen[bool]):
     """A screen with a diagram; subclasses say what is the case (`where`) and what the cursor does."""
 
     ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
+
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """As Textual has it, but for painting the whole screen anew: the two widgets concerned paint themselves."""
 
     def __init__(self, session: Session) -> None:
         """Make the screen for a session."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
 
-from backchain_tui.actions import ACTIONS, Action
+from backchain_tui.actions import Action, valid_actions
 from backchain_tui.formatting import ascii_text
 
 if TYPE_CHECKING:
     from textual import events
     from textual.screen import Screen
+
+    from backchain_tui.screens.picture import PictureScreen
 
 
 class TitleBar(Widget):
@@ -82,7 +84,8 @@ class KeyBar(Widget):
         return Strip(segments).adjust_cell_length(self.size.width, text)
 
     def _fitting(self, width: int) -> list[Action]:
-        valid = [a for a in ACTIONS if a.rank and self.screen.check_action(a.name, ())]
+        now = cast("PictureScreen", self.screen).where()
+        valid = [a for a in valid_actions(now) if a.rank]
         kept: list[Action] = []
         for action in sorted(valid, key=lambda a: a.rank):
             if sum(map(_chip_width, kept)) + _chip_width(action) > width:
