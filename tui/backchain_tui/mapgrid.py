@@ -9,6 +9,7 @@ and the rest is the way into that run.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from dataclasses import dataclass
 from enum import IntEnum
@@ -28,6 +29,9 @@ DEFAULT_CLUSTER = 64 * 1024
 
 _BATCH_RUNS = 32_768
 """Small windows are joined up to this many runs before they are counted: numpy's price is per call."""
+
+_BATCH_SECONDS = 0.1
+"""Windows are counted after this time however few their runs are, so that what is read so far can be shown."""
 
 _MAX_BLOCKS = 1 << 18
 """Blocks of the table of sums; with 64 KiB clusters a block is one cluster up to 16 GiB."""
@@ -88,7 +92,17 @@ class Cells:
 
 
 class DiskMap:
-    """The map of a guest's disk, from a whole chain or from one image alone."""
+    """The map of a guest's disk, from a whole chain or from one image alone.
+
+    Attributes:
+        size: Bytes of the guest's disk.
+        cluster_size: Bytes of a cluster.
+        own: Whether it shows one image's own states rather than layers.
+        kinds: How many kinds are told apart (see `Kind`).
+        block: Bytes of a block, above which cells are whole numbers of blocks.
+        reached: Guest offset in bytes up to which it has been read.
+        complete: Whether all that there is has been read.
+    """
 
     def __init__(self, size: int, cluster_size: int | None, *, layers: int = 1, own: bool = False) -> None:
         """Make an empty map.
@@ -104,6 +118,8 @@ class DiskMap:
         self.own = own
         self.kinds = int(Kind.LAYER) + min(layers, MAX_LAYERS)
         self.block = _block_size(size, self.cluster_size, self.kinds)
+        self.reached = 0
+        self.complete = False
         self._blocks = max(1, -(-size // self.block))
         self._sums: NDArray[np.int64] = np.zeros((self.kinds, self._blocks + 1), np.int64)
         self._edge = 0  # the last column of the sums that is known; written last, as a screen may be reading
@@ -120,17 +136,19 @@ class DiskMap:
     def feed(self, windows: Iterable[Runs]) -> Iterator[int]:
         """Take windows in order; yields the guest offset reached after each batch, so that a caller may stop."""
         waiting: list[Runs] = []
-        count = 0
+        count, since = 0, time.monotonic()
         for window in windows:
             if not len(window):
                 continue
             waiting.append(window)
             count += len(window)
-            if count >= _BATCH_RUNS:
+            if count >= _BATCH_RUNS or time.monotonic() - since >= _BATCH_SECONDS:
                 yield self._take(waiting)
-                waiting, count = [], 0
-        if waiting:
-            yield self._take(waiting)
+                waiting, count, since = [], 0, time.monotonic()
+        reached = self._take(waiting) if waiting else None
+        self.complete = True
+        if reached is not None:
+            yield reached
 
     def _take(self, windows: list[Runs]) -> int:
         runs = windows[0] if len(windows) == 1 else Runs.join(windows)
@@ -147,7 +165,9 @@ class DiskMap:
             self._sums[:, self._edge + 1 : last + 1] = self._read[:, None] + sums[:, :-1]
             self._read = self._read + sums[:, -1]
             self._edge = last
-        return runs.end
+        self.reached = runs.end
+        self.complete = self.reached >= self.size
+        return self.reached
 
     def cell_size(self, cells: int) -> int:
         """Give the smallest legal cell, in bytes, with which the whole disk fits into `cells` cells."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.containers import Container
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 MAP_DELAY = 0.08
 """Seconds that the cursor must rest on an image before its map is read."""
 
-_MAP_REFRESHES = 16
-"""A map that is still being read is drawn again after every so many batches."""
+_MAP_REFRESH = 0.2
+"""Seconds between two drawings of a map that is still being read."""
 
 
 class PictureScreen(Screen[bool]):
@@ -186,16 +187,15 @@ class PictureScreen(Screen[bool]):
 
     def _read_map(self, images: Sequence[ImageInfo], own: bool, job: JobGrid | None, size: int | None) -> None:
         worker = get_current_worker()
-        shown = batches = 0
+        shown: float | None = None
 
         def started(disk: DiskMap) -> bool:
-            nonlocal shown, batches
-            batches += 1
+            nonlocal shown
             if worker.is_cancelled:
                 return False
-            if not shown or batches % _MAP_REFRESHES == 0:
-                shown += 1
-                self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=shown == 1)
+            if shown is None or time.monotonic() - shown >= _MAP_REFRESH:
+                self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=shown is None)
+                shown = time.monotonic()
             return True
 
         try:
@@ -205,7 +205,7 @@ class PictureScreen(Screen[bool]):
                 self.app.call_from_thread(self.no_map, f"No map: {error.message}")
             return
         if not worker.is_cancelled:
-            self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=not shown)
+            self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=shown is None)
 
     def _show_map(
         self, disk: DiskMap, images: Sequence[ImageInfo], own: bool, job: JobGrid | None, worker: Any, *, first: bool
@@ -219,7 +219,7 @@ class PictureScreen(Screen[bool]):
             subject = top if own or len(images) == 1 else f"Chain of {top}"
             self.map.show(MapView(disk, job=job), [i.label for i in images], subject)
         else:
-            self.map.reload()
+            self.map.read_on()
 
     def chain_infos(self, image: ImageId) -> list[ImageInfo]:
         """Give the chain of an image, top first, down to the last image that can be read."""

@@ -112,8 +112,13 @@ class ClusterMap(Widget, can_focus=True):
         self.border_title = "Cluster map"
         self.refresh()
 
-    def reload(self) -> None:
+    def read_on(self) -> None:
         """Take in what the map was fed meanwhile."""
+        self._reload()
+        self._retitle()
+
+    def _reload(self) -> None:
+        """Compute and draw all cells again."""
         if self._view is not None:
             self._view.compute()
             self.refresh()
@@ -137,7 +142,7 @@ class ClusterMap(Widget, can_focus=True):
         if self._view is None or not self.size.width:
             return
         self._view.resize(self.size.width, self._grid_lines, doubled=not self.glyphs)
-        self.reload()
+        self._reload()
         self._retitle()
 
     def _retitle(self) -> None:
@@ -148,6 +153,8 @@ class ClusterMap(Widget, can_focus=True):
         text = f"{self._subject} · {fmt.counted(disk.clusters, 'cluster')} of {fmt.size(disk.cluster_size)}"
         if view.clusters_per_cell > 1 or view.zoomed:
             text += f" · 1 cell = {fmt.counted(view.clusters_per_cell, 'cluster')}"
+        if not disk.complete:
+            text += f" · reading, {fmt.percent(disk.reached / disk.size)} so far"
         self.border_title = Content(shorten(text, max(10, self.size.width - 2), ascii_only=self._ascii))
 
     # --- drawing --------------------------------------------------------------------------------------------------
@@ -354,7 +361,7 @@ class ClusterMap(Widget, can_focus=True):
         """Zoom in (above 0) or out around the cursor."""
         if self._view is not None and self._view.zoom(steps):
             self._hover = None
-            self.reload()
+            self._reload()
             self._retitle()
 
     def _go(self, move: Callable[[MapView], object]) -> None:
@@ -366,7 +373,7 @@ class ClusterMap(Widget, can_focus=True):
         move(view)
         self._hover = None
         if view.first != window:
-            self.reload()
+            self._reload()
         else:
             self._refresh_lines(lines, view.cursor_lines(), (self._grid_lines, self._grid_lines))
 
@@ -406,4 +413,4 @@ class ClusterMap(Widget, can_focus=True):
         if self._view is not None and self._view.zoomed:
             event.stop()
             self._view.scroll(rows)
-            self.reload()
+            self._reload()
