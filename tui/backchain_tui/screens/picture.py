@@ -17,6 +17,7 @@ from backchain_tui import describe
 from backchain_tui.actions import Where, valid
 from backchain_tui.formatting import ascii_text
 from backchain_tui.session import read_map
+from backchain_tui.widgets.bars import KeyBar
 from backchain_tui.widgets.scrollbars import keep_to_ascii
 
 if TYPE_CHECKING:
@@ -105,6 +106,14 @@ class PictureScreen(Screen[bool]):
         """Show words in place of a diagram."""
         await self.picture.remove_children()
         await self.picture.mount(Static(text, markup=False, classes="message"))
+
+    def on_screen_suspend(self) -> None:
+        """Show no keys below a dialog."""
+        self.query(KeyBar).refresh()
+
+    def on_screen_resume(self) -> None:
+        """Show the keys again."""
+        self.query(KeyBar).refresh()
 
     # --- a job, on the screens that can have one ---------------------------------------------------------------------
 

@@ -53,7 +53,10 @@ class TitleBar(Widget):
 
 
 class KeyBar(Widget):
-    """The footer: the keys that are valid now, as many as fit, the most needed first; a click presses a key."""
+    """The footer: the keys that are valid now, as many as fit, the most needed first; a click presses a key.
+
+    Under a dialog, which has keys of its own, it is empty.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"key-bar--key", "key-bar--text"}
 
@@ -75,7 +78,8 @@ class KeyBar(Widget):
         text = self.get_component_rich_style("key-bar--text")
         segments, position = [], 0
         self._chips = []
-        for action in self._fitting(self.size.width):
+        below = self.app.screen is not self.screen  # a dialog has the keyboard
+        for action in [] if below else self._fitting(self.size.width):
             label = ascii_text(key_label(action)) if self.app.has_class("-ascii") else key_label(action)
             segments += [Segment(f" {label} ", key), Segment(f"{action.text} ", text)]
             width = _chip_width(action)
