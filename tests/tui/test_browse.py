@@ -12,6 +12,7 @@ import pytest
 from backchain_tui.actions import Where
 from backchain_tui.screens.help import HelpScreen
 from backchain_tui.screens.operation import OperationScreen
+from backchain_tui.widgets.bars import KeyBar
 from backchain_tui.widgets.cluster_map import ClusterMap
 from tests.core import qemu
 from tests.tui.driving import MIB, branches, figure, label, picture, put_cursor, running, text_of, until
@@ -141,11 +142,15 @@ async def test_help_and_theme(tmp_path: Path) -> None:
         dark = app.current_theme.dark
         await pilot.press("T")
         assert app.current_theme.dark is not dark
+        footer = app.screen.query_one(KeyBar)
+        assert "Commit" in footer.render_line(0).text
         await pilot.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
         assert "Commit: Merge this image" in text_of(app, "#help")
+        assert not footer.render_line(0).text.strip(), "the dialog has the keyboard"
         await pilot.press("escape")
         assert not isinstance(app.screen, HelpScreen)
+        await until(pilot, lambda: "Commit" in text_of(app, "KeyBar"))
 
 
 async def test_what_breaks_is_lit(tmp_path: Path) -> None:

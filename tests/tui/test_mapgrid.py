@@ -150,3 +150,26 @@ def test_a_short_last_cell_counts_as_full() -> None:
     grid = DiskMap(5 * 1024, 1024)
     list(grid.feed([Runs.one(0, 5 * 1024, RunState.DATA)]))
     assert grid.cells(0, 4096, 2).share.tolist() == [4, 4]
+
+
+@pytest.mark.parametrize("ends", [(100_003, 400_000, 400_001, 1_000_000), (65_536, 524_288, 1_000_000)])
+def test_what_is_read_so_far_is_shown_and_the_rest_is_nothing(ends: tuple[int, ...]) -> None:
+    """Windows that end within blocks and at their ends come to the same as one window."""
+    clusters, cluster = 1_000_000, 65536
+    runs = noise(clusters, cluster)
+    whole = DiskMap(clusters * cluster, cluster, layers=3)
+    list(whole.feed([runs]))
+    grid = DiskMap(clusters * cluster, cluster, layers=3)
+    cell, count = grid.block, clusters * cluster // grid.block + 1
+    expected = whole.weights(0, cell, count)
+    windows = [runs.clip(start * cluster, end * cluster) for start, end in pairwise((0, *ends))]
+    reached = 0
+    for reached in grid.feed(windows):
+        assert reached == grid.reached
+        known = reached // cell if reached < clusters * cluster else count
+        shown = grid.weights(0, cell, count)
+        np.testing.assert_array_equal(shown[:known], expected[:known])
+        assert not shown[known:].any()
+        assert grid.totals().sum() == reached
+        assert grid.complete == (reached == clusters * cluster)
+    assert reached == clusters * cluster

@@ -1,6 +1,6 @@
 """The application: themes, the session, the first screen, the command palette, and the guard at the door.
 
-Neither numpy nor networkx are imported here: the first paint comes before them.
+Neither numpy nor networkx nor the dialogs are imported here: the first paint comes before them.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from textual.binding import Binding, BindingType
 from backchain_tui.actions import valid_actions
 from backchain_tui.describe import Row, Tone
 from backchain_tui.screens.browse import BrowseScreen
-from backchain_tui.screens.operation import OperationScreen
 from backchain_tui.screens.picture import PictureScreen
-from backchain_tui.screens.question import Answer, Question
 from backchain_tui.session import Session
 from backchain_tui.theme import BACKCHAIN_DARK, BACKCHAIN_LIGHT, THEMES, starting_theme
 
@@ -69,6 +67,9 @@ class BackchainApp(App[None]):
         self.frames = frames
         for theme in THEMES:
             self.register_theme(theme)
+        # Set before the style sheet is read for the first time: a theme that comes later has all of it read again.
+        self.set_reactive(App.theme, BACKCHAIN_DARK.name)
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def get_default_screen(self) -> Screen[bool]:
         """The forest is the screen at the bottom."""
@@ -93,7 +94,9 @@ class BackchainApp(App[None]):
 
     async def action_quit(self) -> None:
         """Leave; while a job runs ask first."""
-        running = [s for s in self.screen_stack if isinstance(s, OperationScreen) and s.running]
+        from backchain_tui.screens.question import Answer, Question
+
+        running = [s for s in self.screen_stack if isinstance(s, PictureScreen) and s.running]
         if not running:
             self.exit()
         elif not isinstance(self.screen, Question):
@@ -106,7 +109,7 @@ class BackchainApp(App[None]):
                 Question("Leave?", rows, answers), lambda a: self._leave(running) if a == "leave" else None
             )
 
-    def _leave(self, running: Sequence[OperationScreen]) -> None:
+    def _leave(self, running: Sequence[PictureScreen]) -> None:
         for screen in running:
             screen.leave_job()
         self.exit()

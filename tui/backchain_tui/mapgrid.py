@@ -1,12 +1,15 @@
 """From runs to the cells of a cluster map, without a screen and without a Python loop per cluster.
 
 A `DiskMap` takes the windows of `backchain.clustermap` as they come. It keeps the runs (for the deepest zoom and the
-cell under the cursor) and a table of bytes per block and kind (for every coarser zoom): opening is one pass, and a
-zoom is one `np.add.reduceat`.
+cell under the cursor) and, for every coarser zoom, the bytes of each kind that lie before each block: a cell is then
+the difference of two columns, however much of the disk it stands for. Opening is one pass over runs and blocks, without
+cutting runs where blocks end: how much of a kind lies before a place is known for the start of the run that holds it,
+and the rest is the way into that run.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
 from dataclasses import dataclass
 from enum import IntEnum
@@ -27,11 +30,14 @@ DEFAULT_CLUSTER = 64 * 1024
 _BATCH_RUNS = 32_768
 """Small windows are joined up to this many runs before they are counted: numpy's price is per call."""
 
+_BATCH_SECONDS = 0.1
+"""Windows are counted after this time however few their runs are, so that what is read so far can be shown."""
+
 _MAX_BLOCKS = 1 << 18
-"""Rows of the table of counts; with 64 KiB clusters a block is one cluster up to 16 GiB."""
+"""Blocks of the table of sums; with 64 KiB clusters a block is one cluster up to 16 GiB."""
 
 _TABLE_VALUES = 1 << 22
-"""Values of the table of counts, which bounds its memory (32 MiB) when a chain has many layers."""
+"""Values of the table of sums, which bounds its memory (32 MiB) when a chain has many layers."""
 
 
 MAX_LAYERS = 250
@@ -86,7 +92,17 @@ class Cells:
 
 
 class DiskMap:
-    """The map of a guest's disk, from a whole chain or from one image alone."""
+    """The map of a guest's disk, from a whole chain or from one image alone.
+
+    Attributes:
+        size: Bytes of the guest's disk.
+        cluster_size: Bytes of a cluster.
+        own: Whether it shows one image's own states rather than layers.
+        kinds: How many kinds are told apart (see `Kind`).
+        block: Bytes of a block, above which cells are whole numbers of blocks.
+        reached: Guest offset in bytes up to which it has been read.
+        complete: Whether all that there is has been read.
+    """
 
     def __init__(self, size: int, cluster_size: int | None, *, layers: int = 1, own: bool = False) -> None:
         """Make an empty map.
@@ -102,7 +118,12 @@ class DiskMap:
         self.own = own
         self.kinds = int(Kind.LAYER) + min(layers, MAX_LAYERS)
         self.block = _block_size(size, self.cluster_size, self.kinds)
-        self._table: NDArray[np.int64] = np.zeros((max(1, -(-size // self.block)), self.kinds), np.int64)
+        self.reached = 0
+        self.complete = False
+        self._blocks = max(1, -(-size // self.block))
+        self._sums: NDArray[np.int64] = np.zeros((self.kinds, self._blocks + 1), np.int64)
+        self._edge = 0  # the last column of the sums that is known; written last, as a screen may be reading
+        self._read: NDArray[np.int64] = np.zeros(self.kinds, np.int64)
         self._batches: list[Runs] = []
         self._firsts: list[int] = []
         self._lookup = _kind_lookup(own=own)
@@ -115,29 +136,38 @@ class DiskMap:
     def feed(self, windows: Iterable[Runs]) -> Iterator[int]:
         """Take windows in order; yields the guest offset reached after each batch, so that a caller may stop."""
         waiting: list[Runs] = []
-        count = 0
+        count, since = 0, time.monotonic()
         for window in windows:
             if not len(window):
                 continue
             waiting.append(window)
             count += len(window)
-            if count >= _BATCH_RUNS:
+            if count >= _BATCH_RUNS or time.monotonic() - since >= _BATCH_SECONDS:
                 yield self._take(waiting)
-                waiting, count = [], 0
-        if waiting:
-            yield self._take(waiting)
+                waiting, count, since = [], 0, time.monotonic()
+        reached = self._take(waiting) if waiting else None
+        self.complete = True
+        if reached is not None:
+            yield reached
 
     def _take(self, windows: list[Runs]) -> int:
         runs = windows[0] if len(windows) == 1 else Runs.join(windows)
         self._batches.append(runs)
         self._firsts.append(int(runs.start[0]))
-        first_block = int(runs.start[0]) // self.block
-        blocks = -(-min(runs.end, self.size) // self.block) - first_block
-        if blocks > 0:
-            self._table[first_block : first_block + blocks] += self._count(
-                runs, first_block * self.block, self.block, blocks
-            )
-        return runs.end
+        end = min(runs.end, self.size)
+        if end > runs.start[0]:
+            last = self._blocks if end == self.size else end // self.block
+            edges = np.arange(self._edge + 1, last + 2, dtype=np.int64) * self.block
+            edges[-1] = end
+            if last == self._blocks:
+                edges[-2:-1] = end  # the last block may be shorter
+            sums = self._before(runs, edges)
+            self._sums[:, self._edge + 1 : last + 1] = self._read[:, None] + sums[:, :-1]
+            self._read = self._read + sums[:, -1]
+            self._edge = last
+        self.reached = runs.end
+        self.complete = self.reached >= self.size
+        return self.reached
 
     def cell_size(self, cells: int) -> int:
         """Give the smallest legal cell, in bytes, with which the whole disk fits into `cells` cells."""
@@ -167,14 +197,13 @@ class DiskMap:
         inside = min(count, max(0, -(-(self.size - first) // cell)))
         if inside <= 0:
             return result
+        edges = np.arange(inside + 1, dtype=np.int64) * cell + first
         if cell % self.block == 0:
-            step = cell // self.block
-            low = first // self.block
-            rows = self._table[low : low + inside * step]
-            result[:inside] = np.add.reduceat(rows, np.arange(0, len(rows), step), axis=0) if step > 1 else rows
+            result[:inside] = np.diff(self._sums[:, np.minimum(edges // self.block, self._edge)], axis=1).T
             return result
-        for runs in self._overlapping(first, first + inside * cell):
-            result[:inside] += self._count(runs, first, cell, inside)
+        np.minimum(edges, self.size, out=edges)
+        for runs in self._overlapping(first, int(edges[-1])):
+            result[:inside] += np.diff(self._before(runs, np.clip(edges, runs.start[0], runs.end)), axis=1).T
         return result
 
     def at(self, cluster: int) -> Place | None:
@@ -194,8 +223,7 @@ class DiskMap:
 
     def totals(self) -> NDArray[np.int64]:
         """Give the bytes of each kind on the whole disk; int64, shape (kinds,)."""
-        total: NDArray[np.int64] = self._table.sum(axis=0)
-        return total
+        return self._read.copy()
 
     def _overlapping(self, first: int, end: int) -> Iterator[Runs]:
         index = max(0, bisect_right(self._firsts, first) - 1)
@@ -216,27 +244,35 @@ class DiskMap:
             kinds += layers * (kinds == Kind.LAYER)
         return kinds
 
-    def _count(self, runs: Runs, first: int, cell: int, count: int) -> NDArray[np.int64]:
-        """Give the bytes per cell and kind of `runs`, cut to [first, first + count * cell) and to the disk."""
-        end = min(first + count * cell, self.size, runs.end)
-        used = slice(0, int(np.searchsorted(runs.start, end, "left")))
-        kinds = self._kinds_of(runs, used)
-        starts = np.maximum(runs.start[used], first)
-        edges = np.arange(max(first, int(starts[0]) // cell * cell) + cell, end, cell, dtype=np.int64)
-        place = np.searchsorted(starts, edges, "left")
-        new = (place == len(starts)) | (starts.take(place, mode="clip") != edges)
-        if new.any():
-            place = place[new]
-            starts = np.insert(starts, place, edges[new])
-            kinds = np.insert(kinds, place, kinds[np.maximum(place - 1, 0)])
-        lengths = np.empty(len(starts), np.float64)  # bincount's own type; exact up to 8 PiB
-        np.subtract(starts[1:], starts[:-1], out=lengths[:-1])
-        lengths[-1] = end - starts[-1]
-        flat = (starts - first) // cell
-        flat *= self.kinds
-        flat += kinds
-        counts = np.bincount(flat, weights=lengths, minlength=count * self.kinds)
-        return counts.astype(np.int64).reshape(count, self.kinds)
+    def _before(self, runs: Runs, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the bytes of each kind that `runs` hold before each edge; int64, shape (kinds, len(edges)).
+
+        Args:
+            runs: A window of runs.
+            edges: int64, shape (n,): ascending guest offsets in bytes; none after the end of the runs.
+        """
+        kinds, lengths = self._kinds_of(runs), runs.length
+        at = _last_starts(runs.start, edges)
+        inside = np.maximum(edges - runs.start[at], 0)
+        kind_at = kinds[at]
+        sums = np.zeros((self.kinds, len(edges)), np.int64)
+        for kind in np.flatnonzero(np.bincount(kinds)).tolist():
+            own = lengths * (kinds == kind)
+            np.take(np.cumsum(own) - own, at, out=sums[kind])
+            sums[kind] += inside * (kind_at == kind)
+        return sums
+
+
+def _last_starts(starts: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the last start (its index; 0 where there is none) up to each edge; both ascend. The fewer are searched for.
+
+    Returns:
+        int64, shape (len(edges),).
+    """
+    if len(starts) > len(edges):
+        return np.maximum(np.searchsorted(starts, edges, "right") - 1, 0)
+    first_edge = np.searchsorted(edges, starts, "left")
+    return np.maximum(np.cumsum(np.bincount(first_edge, minlength=len(edges))[: len(edges)]) - 1, 0)
 
 
 def _block_size(size: int, cluster_size: int, kinds: int) -> int:

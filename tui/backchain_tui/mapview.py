@@ -131,6 +131,12 @@ class MapView:
         self.cursor = max(0, min(cluster, self.disk.clusters - 1))
         self._follow()
 
+    def cursor_lines(self) -> tuple[int, int]:
+        """Give the lines of the window (first, last) that show the cell under the cursor."""
+        row = (self.cursor * self.disk.cluster_size - self.first) // self.cell // self.columns
+        step = 2 if self.doubled else 1
+        return row * self._tile[1] // step, ((row + 1) * self._tile[1] - 1) // step
+
     def scroll(self, rows: int) -> None:
         """Move the window by rows of cells, the cursor stays where it is visible."""
         self._show(self.first + rows * self.columns * self.cell)

@@ -94,6 +94,28 @@ class Canvas:
         self.chars[row[inside], column[inside]] = chars[inside]
         self.inks[row[inside], column[inside]] = inks[inside]
 
+    def written(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.uint32], NDArray[np.uint16]]:
+        """Give the cells that have an ink, as `scatter` takes them; for what holds no wide characters."""
+        row, column = np.nonzero(self.inks)
+        x, y = (column + self.left).astype(np.int32), (row + self.top).astype(np.int32)
+        return x, y, self.chars[row, column], self.inks[row, column]
+
+    def holds(self, x: int, y: int, width: int, height: int) -> bool:
+        """Whether every cell of a rectangle of the picture lies in the window."""
+        return (
+            x >= self.left
+            and x + width <= self.left + self.width
+            and y >= self.top
+            and y + height <= self.top + self.height
+        )
+
+    def paste(self, other: Canvas) -> None:
+        """Put another canvas, whose window lies in this one's, over what is there."""
+        rows = slice(other.top - self.top, other.top - self.top + other.height)
+        columns = slice(other.left - self.left, other.left - self.left + other.width)
+        self.chars[rows, columns] = other.chars
+        self.inks[rows, columns] = other.inks
+
     def horizontal(self, x0: int, x1: int, y: int, level: int) -> None:
         """Draw a line from the middle of cell x0 to the middle of cell x1 (x0 <= x1) of row y.
 

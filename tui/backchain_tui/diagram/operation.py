@@ -1,4 +1,9 @@
-"""The scene of an operation: the figure's boxes, painted for a view, with its links and its data."""
+"""The scene of an operation: the figure's boxes, painted for a view, with its links and its data.
+
+It is painted 15 times a second while data flows, and all that changes from one frame to the next are the colours of
+the flows and the boxes of the images that are filled and drained. So links and boxes are painted once, each on a canvas
+of its own that is kept; a frame puts them together. Only a box that shows something new is painted anew.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import TYPE_CHECKING
 from backchain.operations import Delete
 from backchain_tui import formatting
 from backchain_tui.diagram.boxes import BoxPainter, Face, Rect, describe, resample
+from backchain_tui.diagram.canvas import Canvas
 from backchain_tui.diagram.figure import Figure, Placed, Stage
 from backchain_tui.diagram.glyphs import EAST, WEST, GlyphSet
 from backchain_tui.diagram.ink import Ink, Role, Tone
@@ -15,12 +21,16 @@ from backchain_tui.diagram.links import LinkPainter
 from backchain_tui.diagram.streams import StreamPainter
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from backchain.image import ImageId
     from backchain_tui.diagram.boxes import Sparkline
-    from backchain_tui.diagram.canvas import Canvas
     from backchain_tui.diagram.layout import Zoom
     from backchain_tui.diagram.scene import View
 
+_Cells = tuple["NDArray[np.int32]", "NDArray[np.int32]", "NDArray[np.uint32]", "NDArray[np.uint16]"]
+"""Cells as `Canvas.scatter` takes them."""
 _SPARK_CELLS = 64
 """Parts into which sparklines are brought before they are merged."""
 
@@ -42,6 +52,9 @@ class OperationScene:
         self.height = figure.height + top
         self._links = LinkPainter(figure, top)
         self._streams = StreamPainter(figure, top, braille=braille)
+        self._lines: tuple[GlyphSet, frozenset[ImageId], _Cells] | None = None
+        self._boxes: dict[int, tuple[tuple[object, ...], Canvas]] = {}
+        self._faces: dict[tuple[Stage, ImageId], tuple[bool, Sparkline | None, Face]] = {}
         self._victims = {
             i for h in figure.plan.hazards if h.code == "sibling-corruption" for i in h.images
         } - {figure.plan.target, *figure.plan.sources}  # fmt: skip
@@ -72,9 +85,8 @@ class OperationScene:
                 canvas.put(x, row + self._top, glyphs.stay, Ink.STAY)
             canvas.put(x, last + self._top, glyphs.heads[2], Ink.STAY)
         self._streams.paint(canvas, glyphs, view)
-        self._links.paint(canvas, glyphs, view.removed)
-        painter = BoxPainter(canvas, glyphs)
-        for box in figure.boxes:
+        canvas.scatter(*self._link_cells(glyphs, view.removed))
+        for number, box in enumerate(figure.boxes):
             rect = self._moved(box.rect)
             if not canvas.sees(rect.x - 1, rect.y, rect.width + 8, rect.height):
                 continue
@@ -83,19 +95,54 @@ class OperationScene:
                 continue
             face, tone = self._face(box, box.image, view, glyphs)
             mark = view.marks.get(box.image, "") if box.stage is Stage.BEFORE else ""
-            painter.paint(rect, box.zoom, face, tone, mark)
+            self._paint_box(canvas, number, glyphs, (rect, box.zoom, face, tone, mark))
         for x, y, text in figure.labels:
             canvas.put(x, y + self._top, text, Ink.STAGE)
 
+    # --- links ----------------------------------------------------------------------------------------------------
+
+    def _link_cells(self, glyphs: GlyphSet, removed: frozenset[ImageId]) -> _Cells:
+        """Give the cells of all links and the words along them."""
+        if self._lines is None or self._lines[0] is not glyphs or self._lines[1] != removed:
+            canvas = Canvas(self.width, self.height)
+            self._links.paint(canvas, glyphs, removed)
+            self._lines = glyphs, removed, canvas.written()
+        return self._lines[2]
+
     # --- boxes ----------------------------------------------------------------------------------------------------
+
+    def _paint_box(
+        self, canvas: Canvas, number: int, glyphs: GlyphSet, shown: tuple[Rect, Zoom, Face, Tone, str]
+    ) -> None:  # fmt: skip
+        """Paint box `number`, from what was kept of it when it looks the same (arguments of `BoxPainter.paint`)."""
+        rect = shown[0]
+        if not canvas.holds(rect.x, rect.y, rect.width, rect.height):
+            BoxPainter(canvas, glyphs).paint(*shown)
+            return
+        kept = self._boxes.get(number)
+        if kept is None or kept[0] != (glyphs, *shown):
+            kept = (glyphs, *shown), Canvas(rect.width, rect.height, rect.x, rect.y)
+            BoxPainter(kept[1], glyphs).paint(*shown)
+            self._boxes[number] = kept
+        canvas.paste(kept[1])
+
+    def _plain_face(self, stage: Stage, image: ImageId, view: View) -> Face:
+        """Give what a box shows before a job comes into it."""
+        in_use, spark = image in view.in_use, view.sparklines.get(image)
+        kept = self._faces.get((stage, image))
+        if kept is None or kept[0] != in_use or kept[1] is not spark:
+            plan = self._figure.plan
+            graph = plan.before if stage is Stage.BEFORE or image not in plan.after else plan.after
+            kept = in_use, spark, describe(graph, image, in_use=in_use, spark=spark)
+            self._faces[stage, image] = kept
+        return kept[2]
 
     def _moved(self, rect: Rect) -> Rect:
         return replace(rect, y=rect.y + self._top)
 
     def _face(self, box: Placed, image: ImageId, view: View, glyphs: GlyphSet) -> tuple[Face, Tone]:
         plan = self._figure.plan
-        graph = plan.before if box.stage is Stage.BEFORE or image not in plan.after else plan.after
-        face = describe(graph, image, in_use=image in view.in_use, spark=view.sparklines.get(image))
+        face = self._plain_face(box.stage, image, view)
         tone = view.tone(image)
         if box.stage is Stage.BEFORE:
             return face, Tone.FADED if view.settled and tone is not Tone.CURSOR else tone

@@ -12,7 +12,8 @@ only its window, and refreshes only rows that changed. It owns no timer and read
     diagram.blast = True                         # lights what would break if the cursor's image changed
     diagram.zoom = Zoom.AUTO | CARD | BOX | PILL # also zoom_by(1), zoom_by(-1), cycle_zoom(); shown_zoom tells
     diagram.in_use = frozenset({image})          # badge IN USE
-    diagram.set_job({source: 0.4}, busy=True)    # share copied per source; busy=False while paused; None: no job
+    diagram.set_job({source: 0.4}, busy=True)    # share copied per source; busy=False while paused; None: no job;
+                                                 # phase=...: advance at the same time
     diagram.advance(phase)                       # float that grows by about 1 a second; moves the colours
     diagram.settle()                             # the job is done: flows at rest, the upper row faded
     diagram.strike({image})                      # these were removed afterwards: struck through below
@@ -176,14 +177,18 @@ class ChainDiagram(ScrollView, can_focus=True):
         self._picture.marks = dict(words)
         self._paint()
 
-    def set_job(self, progress: Mapping[ImageId, float] | None, *, busy: bool = True) -> None:
+    def set_job(
+        self, progress: Mapping[ImageId, float] | None, *, busy: bool = True, phase: float | None = None
+    ) -> None:
         """Show how far a job is.
 
         Args:
             progress: Share copied per source, 0.0 to 1.0; None when there is no job.
             busy: Whether data moves just now.
+            phase: As in `advance`, so that a frame is painted once; None leaves it.
         """
         picture = self._picture
+        picture.phase = picture.phase if phase is None else phase
         picture.progress = None if progress is None else dict(progress)
         picture.busy, picture.settled = busy, False
         self._paint()

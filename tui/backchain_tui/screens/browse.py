@@ -12,8 +12,6 @@ from backchain_tui.background import in_background
 from backchain_tui.describe import Row, Tone
 from backchain_tui.recovery_words import headline, story, tidied_text
 from backchain_tui.screens.forest import ForestScreen
-from backchain_tui.screens.picker import Item, Picker
-from backchain_tui.screens.question import Answer, Question
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,6 +124,9 @@ class BrowseScreen(ForestScreen):
         )
 
     def _offer_repairs(self, graph: ChainGraph, image: ImageId, found: Sequence[Suggestion]) -> None:
+        from backchain_tui.screens.picker import Item, Picker
+        from backchain_tui.screens.question import Answer, Question
+
         if self.app.screen is not self:
             return
         fault = describe.link_fault(graph, image)
@@ -157,6 +158,8 @@ class BrowseScreen(ForestScreen):
 
     def action_unfinished(self) -> None:
         """Tell what an interrupted job has left, and offer the ways on."""
+        from backchain_tui.screens.picker import Item, Picker
+
         records = self.graph.interrupted if self.graph is not None else ()
         if len(records) == 1:
             self._look_at(records[0])
@@ -180,6 +183,8 @@ class BrowseScreen(ForestScreen):
     def _tell(
         self, record: Record, agenda: Recovery, step: tuple[ChainGraph, Operation] | None, problem: str
     ) -> None:  # fmt: skip
+        from backchain_tui.screens.question import Answer, Question
+
         if self.app.screen is not self:
             return
         rows = [Row("", f"{headline(record)}.", Tone.STRONG)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from textual.containers import Container
 from textual.message import Message
@@ -12,16 +12,14 @@ from textual.worker import get_current_worker
 
 from backchain.errors import BackchainError
 from backchain.filename import printable
-from backchain_tui import describe
+from backchain_tui import collector, describe
 from backchain_tui import formatting as fmt
 from backchain_tui.actions import Where
 from backchain_tui.recovery_words import headline
 from backchain_tui.screens.picture import PictureScreen
 from backchain_tui.session import read_sparkline
 from backchain_tui.widgets.bars import KeyBar, TitleBar
-from backchain_tui.widgets.cluster_map import ClusterMap
 from backchain_tui.widgets.panes import Panes
-from backchain_tui.widgets.rows import RowsPanel
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
     from backchain_tui.session import Session
+    from backchain_tui.widgets.rows import RowsPanel
 
 _SPARKLINES = 300
 """Images that get a sparkline at most; each costs a look at its tables."""
@@ -57,18 +56,26 @@ class ForestScreen(PictureScreen):
         self._exact = False
 
     def compose(self) -> ComposeResult:
-        """Title, picture, panes, keys."""
+        """Title, picture, keys, and room for the panes."""
         ascii_only = self.backchain.ascii_only
         yield TitleBar("reading…" if not ascii_only else "reading...")
         with Container(id="picture"):
             yield Static("Reading images…" if not ascii_only else "Reading images...", markup=False, classes="message")
-        details = RowsPanel("Details", id="details")
-        yield Panes(["Details", "Cluster map"], [details, ClusterMap(ascii_only=ascii_only, id="map")])
+        yield Panes(["Details", "Cluster map"])
         yield KeyBar()
 
     def on_mount(self) -> None:
-        """Paint first, then read."""
-        self.call_after_refresh(self.action_reload)
+        """Paint first; what there is nothing to show in yet comes then."""
+        self.call_after_refresh(self._furnish)
+
+    async def _furnish(self) -> None:
+        """Put in the panes, and read."""
+        from backchain_tui.widgets.cluster_map import ClusterMap
+        from backchain_tui.widgets.rows import RowsPanel
+
+        cluster_map = ClusterMap(ascii_only=self.backchain.ascii_only, id="map")
+        await self.panes.fill([RowsPanel("Details", id="details"), cluster_map])
+        self.action_reload()
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -89,6 +96,7 @@ class ForestScreen(PictureScreen):
         self.query_one(TitleBar).tell("nothing read")
         if self.graph is None:
             await self.say_in_picture(f"{message.error.title}: {message.error}")
+        self.call_after_refresh(collector.resume)
         self.notify(str(message.error), title=message.error.title, severity="error", markup=False)
 
     async def on_forest_screen_graph_read(self, message: GraphRead) -> None:
@@ -103,6 +111,7 @@ class ForestScreen(PictureScreen):
         diagram.show_graph(graph)
         self._title(graph)
         self._show_image()
+        self.call_after_refresh(collector.resume)
         self.run_worker(
             lambda: self._read_sparklines(graph), thread=True, exclusive=True, group="spark", exit_on_error=False
         )
@@ -154,7 +163,7 @@ class ForestScreen(PictureScreen):
 
     def _show_image(self) -> None:
         image = self.image()
-        details = self.query_one("#details", RowsPanel)
+        details = cast("RowsPanel", self.query_one("#details"))
         if self.graph is None or image is None or image not in self.graph:
             details.show([])
             self.no_map("No image here. Name images or folders on the command line.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.containers import Container
 from textual.content import Content
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widgets import Static
 from textual.worker import get_current_worker
@@ -15,13 +17,14 @@ from backchain_tui import describe
 from backchain_tui.actions import Where, valid
 from backchain_tui.formatting import ascii_text
 from backchain_tui.session import read_map
-from backchain_tui.widgets.cluster_map import ClusterMap
+from backchain_tui.widgets.bars import KeyBar
 from backchain_tui.widgets.scrollbars import keep_to_ascii
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from textual.timer import Timer
+    from textual.widget import Widget
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId, ImageInfo
@@ -30,19 +33,23 @@ if TYPE_CHECKING:
     from backchain_tui.jobgrid import JobGrid
     from backchain_tui.mapgrid import DiskMap
     from backchain_tui.session import Session
+    from backchain_tui.widgets.cluster_map import ClusterMap
     from backchain_tui.widgets.panes import Panes
 
 MAP_DELAY = 0.08
 """Seconds that the cursor must rest on an image before its map is read."""
 
-_MAP_REFRESHES = 16
-"""A map that is still being read is drawn again after every so many batches."""
+_MAP_REFRESH = 0.2
+"""Seconds between two drawings of a map that is still being read."""
 
 
 class PictureScreen(Screen[bool]):
     """A screen with a diagram; subclasses say what is the case (`where`) and what the cursor does."""
 
     ESCAPE_TO_MINIMIZE: ClassVar[bool] = False
+
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
+    """As Textual has it, but for painting the whole screen anew: the two widgets concerned paint themselves."""
 
     def __init__(self, session: Session) -> None:
         """Make the screen for a session."""
@@ -68,7 +75,7 @@ class PictureScreen(Screen[bool]):
     @property
     def map(self) -> ClusterMap:
         """The cluster map."""
-        return self.query_one(ClusterMap)
+        return cast("ClusterMap", self.query_one("#map"))
 
     @property
     def panes(self) -> Panes:
@@ -99,6 +106,24 @@ class PictureScreen(Screen[bool]):
         """Show words in place of a diagram."""
         await self.picture.remove_children()
         await self.picture.mount(Static(text, markup=False, classes="message"))
+
+    def on_screen_suspend(self) -> None:
+        """Show no keys below a dialog."""
+        self.query(KeyBar).refresh()
+
+    def on_screen_resume(self) -> None:
+        """Show the keys again."""
+        self.query(KeyBar).refresh()
+
+    # --- a job, on the screens that can have one ---------------------------------------------------------------------
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way."""
+        return False
+
+    def leave_job(self) -> None:
+        """Cancel the job on the way out."""
 
     # --- what is valid now ----------------------------------------------------------------------------------------
 
@@ -171,16 +196,15 @@ class PictureScreen(Screen[bool]):
 
     def _read_map(self, images: Sequence[ImageInfo], own: bool, job: JobGrid | None, size: int | None) -> None:
         worker = get_current_worker()
-        shown = batches = 0
+        shown: float | None = None
 
         def started(disk: DiskMap) -> bool:
-            nonlocal shown, batches
-            batches += 1
+            nonlocal shown
             if worker.is_cancelled:
                 return False
-            if not shown or batches % _MAP_REFRESHES == 0:
-                shown += 1
-                self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=shown == 1)
+            if shown is None or time.monotonic() - shown >= _MAP_REFRESH:
+                self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=shown is None)
+                shown = time.monotonic()
             return True
 
         try:
@@ -190,7 +214,7 @@ class PictureScreen(Screen[bool]):
                 self.app.call_from_thread(self.no_map, f"No map: {error.message}")
             return
         if not worker.is_cancelled:
-            self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=not shown)
+            self.app.call_from_thread(self._show_map, disk, images, own, job, worker, first=shown is None)
 
     def _show_map(
         self, disk: DiskMap, images: Sequence[ImageInfo], own: bool, job: JobGrid | None, worker: Any, *, first: bool
@@ -204,7 +228,7 @@ class PictureScreen(Screen[bool]):
             subject = top if own or len(images) == 1 else f"Chain of {top}"
             self.map.show(MapView(disk, job=job), [i.label for i in images], subject)
         else:
-            self.map.reload()
+            self.map.read_on()
 
     def chain_infos(self, image: ImageId) -> list[ImageInfo]:
         """Give the chain of an image, top first, down to the last image that can be read."""

@@ -118,8 +118,9 @@ class RunningScreen(PictureScreen):
             for n, c in enumerate(job.plan.copies)
         }
         if job.plan is self.plan:
-            self.diagram.set_job(shares, busy=moving)
-        self.diagram.advance(self._phase)
+            self.diagram.set_job(shares, busy=moving, phase=self._phase)
+        else:
+            self.diagram.advance(self._phase)
         if now - self._last_map >= _MAP_EVERY:
             self._last_map = now
             self.map.advance()

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
 
-from backchain_tui.actions import ACTIONS, Action
+from backchain_tui.actions import Action, valid_actions
 from backchain_tui.formatting import ascii_text
 
 if TYPE_CHECKING:
     from textual import events
     from textual.screen import Screen
+
+    from backchain_tui.screens.picture import PictureScreen
 
 
 class TitleBar(Widget):
@@ -51,7 +53,10 @@ class TitleBar(Widget):
 
 
 class KeyBar(Widget):
-    """The footer: the keys that are valid now, as many as fit, the most needed first; a click presses a key."""
+    """The footer: the keys that are valid now, as many as fit, the most needed first; a click presses a key.
+
+    Under a dialog, which has keys of its own, it is empty.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"key-bar--key", "key-bar--text"}
 
@@ -73,7 +78,8 @@ class KeyBar(Widget):
         text = self.get_component_rich_style("key-bar--text")
         segments, position = [], 0
         self._chips = []
-        for action in self._fitting(self.size.width):
+        below = self.app.screen is not self.screen  # a dialog has the keyboard
+        for action in [] if below else self._fitting(self.size.width):
             label = ascii_text(key_label(action)) if self.app.has_class("-ascii") else key_label(action)
             segments += [Segment(f" {label} ", key), Segment(f"{action.text} ", text)]
             width = _chip_width(action)
@@ -82,7 +88,8 @@ class KeyBar(Widget):
         return Strip(segments).adjust_cell_length(self.size.width, text)
 
     def _fitting(self, width: int) -> list[Action]:
-        valid = [a for a in ACTIONS if a.rank and self.screen.check_action(a.name, ())]
+        now = cast("PictureScreen", self.screen).where()
+        valid = [a for a in valid_actions(now) if a.rank]
         kept: list[Action] = []
         for action in sorted(valid, key=lambda a: a.rank):
             if sum(map(_chip_width, kept)) + _chip_width(action) > width:

@@ -24,7 +24,7 @@ from backchain_tui.widgets import palette
 from backchain_tui.widgets.map_words import cell_text, kind_name, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from textual import events
     from textual.color import Color
@@ -112,8 +112,13 @@ class ClusterMap(Widget, can_focus=True):
         self.border_title = "Cluster map"
         self.refresh()
 
-    def reload(self) -> None:
+    def read_on(self) -> None:
         """Take in what the map was fed meanwhile."""
+        self._reload()
+        self._retitle()
+
+    def _reload(self) -> None:
+        """Compute and draw all cells again."""
         if self._view is not None:
             self._view.compute()
             self.refresh()
@@ -122,9 +127,11 @@ class ClusterMap(Widget, can_focus=True):
         """Draw the lines again that the job has touched since the last call."""
         lines = self._view.touched() if self._view is not None else None
         if lines is not None:
-            first, last = lines
-            self.refresh(Region(0, first, self.size.width, last - first + 1))
-            self.refresh(Region(0, self._grid_lines, self.size.width, 2))
+            self._refresh_lines(lines, (self._grid_lines, self._grid_lines))
+
+    def _refresh_lines(self, *lines: tuple[int, int]) -> None:
+        """Draw stretches of lines (first, last) again."""
+        self.refresh(*(Region(0, first, self.size.width, last - first + 1) for first, last in lines))
 
     @property
     def _grid_lines(self) -> int:
@@ -135,7 +142,7 @@ class ClusterMap(Widget, can_focus=True):
         if self._view is None or not self.size.width:
             return
         self._view.resize(self.size.width, self._grid_lines, doubled=not self.glyphs)
-        self.reload()
+        self._reload()
         self._retitle()
 
     def _retitle(self) -> None:
@@ -146,6 +153,8 @@ class ClusterMap(Widget, can_focus=True):
         text = f"{self._subject} · {fmt.counted(disk.clusters, 'cluster')} of {fmt.size(disk.cluster_size)}"
         if view.clusters_per_cell > 1 or view.zoomed:
             text += f" · 1 cell = {fmt.counted(view.clusters_per_cell, 'cluster')}"
+        if not disk.complete:
+            text += f" · reading, {fmt.percent(disk.reached / disk.size)} so far"
         self.border_title = Content(shorten(text, max(10, self.size.width - 2), ascii_only=self._ascii))
 
     # --- drawing --------------------------------------------------------------------------------------------------
@@ -338,31 +347,35 @@ class ClusterMap(Widget, can_focus=True):
 
     def action_move(self, columns: int, rows: int) -> None:
         """Move the cursor by cells."""
-        if self._view is not None:
-            self._view.move(columns, rows)
-            self._moved()
+        self._go(lambda view: view.move(columns, rows))
 
     def action_page(self, pages: int) -> None:
         """Move the cursor by a window."""
-        if self._view is not None:
-            self._view.move(0, pages * self._view.rows)
-            self._moved()
+        self._go(lambda view: view.move(0, pages * view.rows))
 
     def action_to_end(self, last: bool) -> None:
         """Move the cursor to the first or the last cluster."""
-        if self._view is not None:
-            self._view.place_cursor(self._view.disk.clusters if last else 0)
-            self._moved()
+        self._go(lambda view: view.place_cursor(view.disk.clusters if last else 0))
 
     def action_zoom(self, steps: int) -> None:
         """Zoom in (above 0) or out around the cursor."""
         if self._view is not None and self._view.zoom(steps):
-            self._moved()
+            self._hover = None
+            self._reload()
             self._retitle()
 
-    def _moved(self) -> None:
+    def _go(self, move: Callable[[MapView], object]) -> None:
+        """Move the cursor; as long as the window stays where it is, only the lines of the cursor are drawn again."""
+        view = self._view
+        if view is None:
+            return
+        window, lines = view.first, view.cursor_lines()
+        move(view)
         self._hover = None
-        self.reload()
+        if view.first != window:
+            self._reload()
+        else:
+            self._refresh_lines(lines, view.cursor_lines(), (self._grid_lines, self._grid_lines))
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Describe the cell under the mouse."""
@@ -372,12 +385,12 @@ class ClusterMap(Widget, can_focus=True):
             cluster = self._view.cluster_at(place.x, place.y)
         if cluster != self._hover:
             self._hover = cluster
-            self.refresh(Region(0, self._grid_lines, self.size.width, 1))
+            self._refresh_lines((self._grid_lines, self._grid_lines))
 
     def on_leave(self) -> None:
         """Go back to describing the cell under the cursor."""
         self._hover = None
-        self.refresh(Region(0, self._grid_lines, self.size.width, 1))
+        self._refresh_lines((self._grid_lines, self._grid_lines))
 
     def on_click(self, event: events.Click) -> None:
         """Put the cursor under the mouse."""
@@ -386,8 +399,7 @@ class ClusterMap(Widget, can_focus=True):
             return
         cluster = self._view.cluster_at(place.x, place.y)
         if cluster is not None:
-            self._view.place_cursor(cluster)
-            self.reload()
+            self._go(lambda view: view.place_cursor(cluster))
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """Move the window down, where it is zoomed in."""
@@ -401,4 +413,4 @@ class ClusterMap(Widget, can_focus=True):
         if self._view is not None and self._view.zoomed:
             event.stop()
             self._view.scroll(rows)
-            self.reload()
+            self._reload()

@@ -53,24 +53,31 @@ class PaneTabs(Widget):
 class Panes(Vertical):
     """Panes in columns; those that find no column of their own take turns in the last one."""
 
-    def __init__(self, names: Sequence[str], panes: Sequence[Widget]) -> None:
+    def __init__(self, names: Sequence[str], panes: Sequence[Widget] = ()) -> None:
         """Put panes side by side.
 
         Args:
             names: Their names, for the tabs.
-            panes: The panes, the most needed first.
+            panes: The panes, the most needed first; none when they follow with `fill`.
         """
         super().__init__(id="panes")
         self._panes = list(panes)
+        self._count = len(names)
         self._tabs = PaneTabs(names)
         self._active = 0
-        self._last = len(panes) - 1
+        self._last = len(names) - 1
 
     def compose(self) -> ComposeResult:
         """Tabs above, panes below."""
         yield self._tabs
         with Horizontal():
             yield from self._panes
+
+    async def fill(self, panes: Sequence[Widget]) -> None:
+        """Put in the panes, which have been left out so far."""
+        self._panes = list(panes)
+        self._arrange()
+        await self.query_one(Horizontal).mount(*panes)
 
     def on_resize(self) -> None:
         """Show as many panes as the width allows."""
@@ -95,13 +102,13 @@ class Panes(Vertical):
 
     def _columns(self) -> int:
         width = self.size.width or self.app.size.width
-        return min(len(self._panes), 1 + sum(width >= w for w in _COLUMN_WIDTHS))
+        return min(self._count, 1 + sum(width >= w for w in _COLUMN_WIDTHS))
 
     def _arrange(self) -> None:
         visible = self.shown()
         for number, pane in enumerate(self._panes):
             pane.display = number in visible
         self._tabs.shown = visible
-        self._tabs.display = len(visible) < len(self._panes)
+        self._tabs.display = len(visible) < self._count
         self._tabs.refresh()
         self.set_class(len(visible) == 1, "-single")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import Group
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 from textual.containers import VerticalScroll
@@ -13,6 +14,7 @@ from textual.widgets import Static
 
 from backchain_tui.describe import Row, Tone
 from backchain_tui.formatting import ascii_text
+from backchain_tui.theme import Depth, depth_of
 from backchain_tui.widgets.scrollbars import keep_to_ascii
 
 if TYPE_CHECKING:
@@ -54,14 +56,22 @@ class RowsPanel(VerticalScroll):
         self._draw()
         self.call_after_refresh(keep_to_ascii, self)
 
+    def _style(self, name: str) -> Style:
+        """Give a style of the rows; a colour that is see-through is mixed with the ground, as rich cannot do it."""
+        style = self.get_component_rich_style(f"rows--{name}", partial=True)
+        color = self.get_component_styles(f"rows--{name}").color
+        if color.a == 1 or depth_of(self.app) is not Depth.RGB:
+            return style
+        return style + Style(color=self.background_colors[1].blend(color, color.a, alpha=1).rich_color)
+
     def _renderable(self) -> RenderableType:
         parts: list[RenderableType] = []
         table: Table | None = None
-        label_style = self.get_component_rich_style("rows--label", partial=True)
+        label_style = self._style("label")
         plain = self.app.has_class("-ascii")
         for row in self._rows:
             words = ascii_text(row.text) if plain else row.text
-            text = Text(words, style=self.get_component_rich_style(f"rows--{row.tone}", partial=True))
+            text = Text(words, style=self._style(row.tone))
             if not row.label:
                 parts.append(text)
                 table = None
