@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backchain.chain import open_chain
-from backchain_tui import cli
+from backchain_tui import cli, collector
 from backchain_tui.diagram.layout import Zoom
 from backchain_tui.diagram.picture import Picture
 from backchain_tui.mapview import MapView
@@ -92,9 +92,11 @@ WORK = {"command": command, "cluster_map": cluster_map, "lay_out_forest": lay_ou
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until there are no more; the collector is set up as the program does it."""
     answers = sys.stdout
+    collector.hold()
     lay_out_forest(30)
+    collector.resume()
     for line in sys.stdin:
         request = json.loads(line)
         work = WORK[request.pop("work")]

@@ -25,6 +25,14 @@ TIMEOUT = 300
 """Seconds after which a process is killed."""
 
 
+def plain_environment() -> dict[str, str]:
+    """Give the environment without what changes how Python itself works.
+
+    Nobody who uses the program forbids Python to keep compiled modules, or its output a buffer.
+    """
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 class BenchError(Exception):
     """A process that was to be timed failed, or left something wrong behind."""
 
@@ -86,7 +94,7 @@ class Spawner(_Lines):
         """
         self._command = [str(c) for c in command]
         self.send({
-            "command": self._command, "environment": dict(os.environ), "output": output, "errors": str(self._errors),
+            "command": self._command, "environment": plain_environment(), "output": output, "errors": str(self._errors),
             "sync": [str(p) for p in sync], "timeout": TIMEOUT,
         })  # fmt: skip
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
-from tests.bench.processes import ROOT, BenchError
+from tests.bench.processes import ROOT, BenchError, plain_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -174,5 +174,5 @@ class Terminal:
 
 def _environment() -> dict[str, str]:
     """Give an environment as a terminal emulator sets it."""
-    kept = {k: v for k, v in os.environ.items() if k not in {"NO_COLOR", "TEXTUAL_ANIMATIONS", "TEXTUAL_FPS"}}
+    kept = {k: v for k, v in plain_environment().items() if k not in {"NO_COLOR", "TEXTUAL_ANIMATIONS", "TEXTUAL_FPS"}}
     return kept | {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
