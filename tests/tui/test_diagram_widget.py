@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,6 +63,23 @@ def lines(diagram: ChainDiagram) -> list[Strip]:
 
 def text(diagram: ChainDiagram) -> str:
     return "\n".join(strip.text for strip in lines(diagram))
+
+
+async def test_a_place_that_is_asked_for_early_leaves_no_empty_picture() -> None:
+    """Textual sends no resize to a widget whose region was asked for between its mounting and the next layout."""
+    app = Stage()
+    async with app.run_test(size=(100, 30)) as pilot:
+        late = ChainDiagram()
+        await app.diagram.remove()
+        app.screen.mount(late)
+        await asyncio.sleep(0)
+        app.screen._compositor._full_map_invalidated = True  # as after a scroll
+        assert late.region.width
+        late.show_graph(tree())
+        await pilot.pause()
+        await pilot.pause()
+        assert "base" in text(late)
+        assert late.virtual_size.width
 
 
 async def test_keys_walk_along_links_and_between_siblings() -> None:

@@ -95,7 +95,7 @@ class Qcow2File:
     def window_bytes(self) -> int:
         """Guest bytes that are best read at once; fewer with subclusters, of which each may be a run."""
         tables = _WINDOW_TABLE_BYTES // (16 if self.header.extended_l2 else 1)
-        return tables // self.header.l2_entry_size * self.header.cluster_size
+        return max(tables // self.header.l2_entry_size, 1) * self.header.cluster_size
 
     def next_used(self, start: int) -> int:
         """Give the guest offset, `start` or above, from which on an L2 table may hold anything, or `NOWHERE`."""

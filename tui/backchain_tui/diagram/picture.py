@@ -57,6 +57,11 @@ class Picture:
         sized = subject is not None and width > 0 and height > 0
         self.scene = make_scene(subject, zoom, width, height, self.glyphs) if subject is not None and sized else None
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to lay out that had no window so far."""
+        return self.scene is None and (self.plan is not None or bool(self.graph))
+
     def view(self, cursor: ImageId | None, *, blast: bool, in_use: frozenset[ImageId]) -> View:
         """Give what is shown now, apart from the layout.
 

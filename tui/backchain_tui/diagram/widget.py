@@ -312,6 +312,8 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Give one row of the window."""
+        if y == 0 and self._picture.waiting and self.container_size.area:
+            self.call_next(self.on_resize)  # no resize comes when Textual was asked for the place before it was given
         size = self.size
         if y >= size.height or not size.width:
             return Strip.blank(size.width, self.palette.style(Ink.BLANK))

@@ -95,7 +95,7 @@ class PictureScreen(Screen[bool]):
         await self.picture.remove_children()
         await self.picture.mount(diagram)
         keep_to_ascii(diagram)
-        diagram.focus()
+        diagram.focus(scroll_visible=False)
         return diagram
 
     def entitle(self, title: str) -> None:
