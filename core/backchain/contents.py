@@ -60,7 +60,8 @@ class GuestReader:
             OSError: Reading failed.
         """
         if compressed:
-            data, inside = self.cluster(guest, layer, host)
+            data = self._cluster(layer, host)
+            inside = guest % len(data)
             return data[inside : inside + length]
         data = os.pread(self._layers[layer].descriptor, length, host)
         while len(data) < length:
@@ -70,15 +71,23 @@ class GuestReader:
             data += more
         return data
 
-    def cluster(self, guest: int, layer: int, entry: int) -> tuple[bytes, int]:
-        """Give a decompressed cluster, and the place of the guest offset `guest` in it, in bytes."""
-        source = self._layers[layer]
-        if not isinstance(source, Qcow2Layer):
-            raise UnsupportedImageError(f"{source.info.display_path}: a raw image cannot hold compressed data")
+    def _cluster(self, layer: int, entry: int) -> bytes:
         if self._unpacked is None or self._unpacked[:2] != (layer, entry):
-            with naming(source.info):
-                self._unpacked = (layer, entry, source.file.read_compressed(entry))
-        return self._unpacked[2], guest % source.file.header.cluster_size
+            self._unpacked = (layer, entry, read_packed(self._layers[layer], entry))
+        return self._unpacked[2]
+
+
+def read_packed(layer: Layer, entry: int) -> bytes:
+    """Give the guest data of the compressed cluster that an L2 entry of `layer` names; safe to call in threads.
+
+    Raises:
+        ImageError: It does not decompress, or the layer is no qcow2 image.
+        OSError: Reading failed.
+    """
+    if not isinstance(layer, Qcow2Layer):
+        raise UnsupportedImageError(f"{layer.info.display_path}: a raw image cannot hold compressed data")
+    with naming(layer.info):
+        return layer.file.read_compressed(entry)
 
 
 @dataclass(slots=True)

@@ -8,13 +8,14 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from . import chains, qemu
+from .chains import Forest, Layer, Write
 from .strategies import WINDOWS, forests, operations
 from .trial import Trial, assert_same_view, differing, windows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .chains import Built, Forest
+    from .chains import Built
     from .folders import Folders
 
 ACCEPTED_BLOCKS = {"sibling-corruption", "base-grows", "shorter-middle"}
@@ -192,3 +193,14 @@ def test_forests_with_branches(folders: Folders, data: st.DataObject) -> None:
     drawn = data.draw(operations(spec))
     with windows_of(data.draw(WINDOWS)), folders.fresh() as folder:
         run_on_forest(folder, spec, drawn)
+
+
+@given(drawn=st.sampled_from([("commit", 1, 0, True), ("pull", 2, 0, False)]))
+def test_large_compressed_clusters_over_small_ones(folders: Folders, drawn: Drawn) -> None:
+    """The parts that a window is worked on in end amid the clusters of a source, which are decompressed for both."""
+    packed = Layer(1 << 20, 0, cluster_bits=16, commands=(Write("compressed", 0, 1024),))
+    small = Layer(1 << 20, None, cluster_bits=9, commands=(Write("data", 100, 30),))
+    top = Layer(1 << 20, 1, cluster_bits=9, commands=(Write("data", 1500, 9),))
+    layers = (small, packed) if drawn[0] == "commit" else (small, packed, top)
+    with windows_of(4096), folders.fresh() as folder:
+        run_on_forest(folder, Forest(layers), drawn)

@@ -66,6 +66,13 @@ def test_windows_follow_each_other(unpacker: tuple[Unpacker, list[int]]) -> None
         assert [unpack.cluster((0, e))[0] for e in part] == [entries.index(e) + 1 for e in part]
 
 
+def test_a_cluster_that_two_windows_share_is_given_to_both(unpacker: tuple[Unpacker, list[int]]) -> None:
+    unpack, entries = unpacker
+    for part in (entries[:3], entries[2:4], entries[3:]):
+        unpack.announce((0, e) for e in part)
+        assert [unpack.cluster((0, e))[0] for e in part] == [entries.index(e) + 1 for e in part]
+
+
 def test_damage_is_told_where_it_is(packed: Path) -> None:
     with open_layers([read_image_info(packed)]) as layers:
         entries = layers[0].runs(0, COUNT * CLUSTER).host.tolist()

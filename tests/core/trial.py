@@ -40,9 +40,11 @@ FORCED = frozenset({"internal-snapshots"})
 def windows_of(table_bytes: int) -> Iterator[None]:
     """Let tables be read in windows of so many bytes, so that small disks meet the edges of windows, too."""
     decoded = max(table_bytes // 4, 64)
+    units = max(table_bytes // 32 - 3, 5)  # no power of two, so that parts end amid the clusters of other images
     with (
         mock.patch("backchain.qcow2.image._WINDOW_TABLE_BYTES", table_bytes),
         mock.patch("backchain.qcow2.image._DECODED_TABLE_BYTES", decoded),
+        mock.patch("backchain.transfer._MOST_UNITS", units),
     ):
         yield
 

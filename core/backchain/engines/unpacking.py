@@ -13,9 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from backchain.clustermap import Qcow2Layer
-from backchain.errors import UnsupportedImageError
-from backchain.image import naming
+from backchain.contents import read_packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +42,11 @@ class Unpacker:
         self._last: tuple[Place, bytes] | None = None
 
     def announce(self, places: Iterable[Place]) -> None:
-        """Say which clusters will be asked for next, in their order; one that is there twice in a row is read once."""
+        """Say which clusters will be asked for next, in their order; one that is there twice in a row is read once.
+
+        All that was announced before must have been asked for.
+        """
+        self._last = None  # a cluster that ends one window and begins the next was announced twice
         self._coming = (place for place, _ in groupby(places))
 
     def cluster(self, place: Place) -> bytes:
@@ -71,11 +73,4 @@ class Unpacker:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="unpack")
         while len(self._begun) < _AHEAD * self._count and (place := next(self._coming, None)) is not None:
-            self._begun.append((place, self._threads.submit(self._read, *place)))
-
-    def _read(self, layer: int, entry: int) -> bytes:
-        source = self._layers[layer]
-        if not isinstance(source, Qcow2Layer):
-            raise UnsupportedImageError(f"{source.info.display_path}: a raw image cannot hold compressed data")
-        with naming(source.info):
-            return source.file.read_compressed(entry)
+            self._begun.append((place, self._threads.submit(read_packed, self._layers[place[0]], place[1])))

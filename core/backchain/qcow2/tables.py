@@ -40,7 +40,7 @@ _COMPRESSED_STATE = int(RunState.COMPRESSED)
 
 def read_entries(raw: bytes | bytearray | memoryview) -> NDArray[np.uint64]:
     """Give big-endian table bytes as native uint64, shape (len(raw) // 8,)."""
-    return np.frombuffer(raw, ">u8").astype(np.uint64)
+    return native(np.frombuffer(raw, np.uint64))
 
 
 class Decoder:
