@@ -39,6 +39,20 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def run_patiently(*command: str | Path) -> str:
+    """Run a tool that times its key derivation, which QEMU gives up when the clock of a busy machine stands still.
+
+    Source: ``qcrypto_pbkdf2_count_iters`` in QEMU's crypto/pbkdf.c.
+    """
+    for _ in range(4):
+        try:
+            return run(*command)
+        except QemuError as error:
+            if "accurate CPU usage" not in str(error):
+                raise
+    return run(*command)
+
+
 def attempt(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a tool, whatever its exit status."""
     return subprocess.run(

@@ -14,7 +14,7 @@ from backchain.repair import suggestions
 
 from . import qemu
 from .images import chain_of, overlay
-from .test_hazards import node
+from .planned import node
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,7 +20,7 @@ from backchain.verify import Extent
 
 from . import qemu
 from .images import chain_of
-from .test_hazards import node
+from .planned import node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,20 +8,11 @@ from pathlib import Path
 import click
 import pytest
 
-from backchain.lab import make_lab
 from backchain_tui.commands.options import parse_offset, parse_size
 from tests.core import qemu
 from tests.core.images import chain_of
 
 from .command_line import backchain, error_of
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Path:
-    folder = tmp_path / "lab"
-    folder.mkdir()
-    make_lab(folder)
-    return folder
 
 
 @pytest.mark.parametrize(

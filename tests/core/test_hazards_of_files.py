@@ -1,0 +1,136 @@
+"""Hazards of files, of what is deleted and built upon: each found where QEMU's tools made it, and absent where not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backchain.discover import discover
+from backchain.operations import Commit, Delete, Rebase, Snapshot
+from backchain.plan import Hazard, Severity
+from backchain.planning import make_plan
+
+from . import qemu
+from .images import chain_of
+from .planned import codes, commit, delete, hazard, node, rebase, refused, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+MIB = 1 << 20
+
+
+def test_what_an_overlay_needs_is_not_deleted(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    plan = delete(root)
+    assert hazard(plan, "needed-file").images == (node(plan.before, root), node(plan.before, one))
+    refused(plan)
+    (_, other) = chain_of(tmp_path, "one", "other")
+    partial = rebase(two, root)  # Method (2), and one overlay forgotten
+    run(partial)
+    assert "other.qcow2" in hazard(delete(one), "needed-file").message
+    run(rebase(other, root))
+    plan = delete(one)
+    assert codes(plan) == set()
+    run(plan)
+    assert not one.exists()
+    assert qemu.check(two).clean
+    assert qemu.check(other).clean
+
+
+def test_a_whole_branch_is_deleted_at_once(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    plan = delete(one, two)
+    assert codes(plan) == set()
+    assert [plan.before[i].path for i in plan.removable] == [two, one]
+    run(plan)
+    assert sorted(tmp_path.iterdir()) == [root]
+
+
+def test_a_data_file_is_needed(tmp_path: Path) -> None:
+    image, data = tmp_path / "image.qcow2", tmp_path / "image.data"
+    qemu.create(image, MIB, data_file=str(data))
+    assert "data file of image.qcow2" in hazard(delete(data), "needed-file").message
+    image.unlink()
+    assert codes(delete(data)) == set()
+
+
+def test_a_disk_of_a_virtual_machine_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (root,) = chain_of(tmp_path, "root")
+    config = tmp_path / "config"
+    domains = config / "libvirt" / "qemu"
+    domains.mkdir(parents=True)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(config))
+    assert codes(delete(root)) == set()
+    (domains / "web.xml").write_text(
+        f"<domain type='kvm'><name>web-1</name><devices><disk type='file'><source file='{root}'/></disk></devices>"
+        "</domain>"
+    )
+    plan = delete(root)
+    assert "web-1" in hazard(plan, "needed-file").message
+    refused(plan)
+    (domains / "web.xml").write_text("<domain")
+    assert hazard(delete(root), "unknown-overlays").severity is Severity.CONFIRM
+
+
+def test_deleting_with_incomplete_knowledge_needs_a_deliberate_yes(tmp_path: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    graph = discover([tmp_path], budget=1)
+    image = next(iter(graph), None)
+    assert graph.incomplete
+    graph = discover([root, one], budget=1)
+    plan = make_plan(graph, Delete((node(graph, one),)))
+    assert image is None or image in graph
+    assert hazard(plan, "unknown-overlays").severity is Severity.CONFIRM
+    refused(plan)
+
+
+def test_internal_snapshots_go_with_the_file(tmp_path: Path) -> None:
+    _, one = chain_of(tmp_path, "root", "one")
+    qemu.run("qemu-img", "snapshot", "-c", "kept", one)
+    assert hazard(delete(one), "internal-snapshots").severity is Severity.CONFIRM
+
+
+def test_an_image_in_use_is_neither_deleted_nor_built_upon(tmp_path: Path) -> None:
+    _, one = chain_of(tmp_path, "root", "one")
+    with qemu.held_open(one):
+        assert "in-use" in codes(delete(one))
+        graph = discover([tmp_path])
+        assert "in-use" in codes(make_plan(graph, Snapshot(node(graph, one), tmp_path / "new.qcow2")))
+    assert codes(delete(one)) == set()
+
+
+def test_an_invalidated_image_blocks_nothing_and_is_used_for_nothing(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    qemu.io(one, "write -P 1 0 64k")
+    run(commit(root, one))
+    graph = discover([tmp_path])
+    assert str(graph[node(graph, one)].state) == "invalid"
+    qemu.io(two, "write -P 2 64k 64k")
+    assert codes(commit(root, two, keep_top=True)) == set()
+    for operation in (Snapshot(node(graph, one), tmp_path / "new.qcow2"), Rebase(node(graph, two), node(graph, one))):
+        assert hazard(make_plan(graph, operation), "corrupt").severity is Severity.BLOCK
+    assert codes(delete(one)) == set()
+    run(delete(one))
+    assert [p for p in tmp_path.iterdir() if p.name.startswith(".backchain")] == []
+
+
+def test_what_was_invalid_and_is_written_again_counts(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    run(commit(root, one))
+    qemu.io(one, "write -P 1 0 64k")  # somebody uses it after all
+    assert "sibling-corruption" in codes(commit(root, two))
+
+
+def test_a_hazard_is_said_with_its_images_and_in_one_line(tmp_path: Path) -> None:
+    root, one, two = chain_of(tmp_path, "root", "one", "two")
+    plans = [delete(root), commit(root, two), rebase(one, two)]
+    found: list[Hazard] = [h for p in plans for h in p.hazards]
+    assert found
+    for h in found:
+        assert h.images
+        assert "\n" not in h.message
+        assert any(plan.before[i].name in h.message for plan in plans for i in h.images if i in plan.before)
+    assert Commit.name == "commit"
