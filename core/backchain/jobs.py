@@ -229,18 +229,27 @@ class Job:
         with self._changed:
             while True:
                 self.check_cancelled()
-                if self._state is JobState.PAUSED:
-                    if self._steps:
-                        self._steps -= 1
-                        return 1
-                    self._changed.wait()
-                    continue
-                if self._limit is None:
-                    return clusters
-                delay = self._next_at - time.monotonic()
-                if delay <= 0:
-                    return self._take(clusters, bytes_each)
-                self._changed.wait(delay)
+                if granted := self.admit_now(clusters, bytes_each):
+                    return granted
+                paused = self._state is JobState.PAUSED
+                self._changed.wait(None if paused else max(self._next_at - time.monotonic(), 0))
+
+    def admit_now(self, clusters: int, bytes_each: int) -> int:
+        """Say, without a wait, how many clusters may be copied at once; see `admit`.
+
+        Returns:
+            0 when that would mean to wait, and when the job was cancelled.
+        """
+        with self._changed:
+            if self._cancelled:
+                return 0
+            if self._state is JobState.PAUSED:
+                step = min(self._steps, 1)
+                self._steps -= step
+                return step
+            if self._limit is None:
+                return clusters
+            return 0 if self._next_at > time.monotonic() else self._take(clusters, bytes_each)
 
     def _take(self, clusters: int, bytes_each: int) -> int:
         cost = max(bytes_each or self.plan.copy_list.cluster_size, 1)

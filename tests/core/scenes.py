@@ -20,7 +20,7 @@ from backchain.planning import make_plan
 
 from . import qemu
 from .judging import Expected
-from .trial import FORCED, windows_of
+from .trial import FORCED, carried, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -116,24 +116,32 @@ _BELOW = {"mid": "base", "top": "mid", "over": "top", "over2": "top"}
 
 @dataclass(frozen=True)
 class Deed:
-    """An operation on a scene: the images that it needs, which receives data, and how to ask for it."""
+    """An operation on a scene.
+
+    Attributes:
+        images: The images that it needs.
+        target: Which of them receives data.
+        ask: How to ask for it.
+        direct: Data goes past the page cache, even in memory; else as the engine chooses.
+    """
 
     images: tuple[str, ...]
     target: str
     ask: Callable[[Scene], Operation]
+    direct: bool = False
 
 
 DEEDS: dict[str, Deed] = {
-    "commit": Deed(("base", "mid", "top", "over"), "base", lambda s: Commit(s.id("base"), s.id("top"))),
+    "commit": Deed(("base", "mid", "top", "over"), "base", lambda s: Commit(s.id("base"), s.id("top")), direct=True),
     "commit-under-two": Deed(
         ("base", "mid", "top", "over", "over2"), "base", lambda s: Commit(s.id("base"), s.id("top"))
     ),
     "commit-active": Deed(("base", "mid", "top"), "base", lambda s: Commit(s.id("base"), s.id("top"))),
-    "commit-next": Deed(("base", "mid"), "base", lambda s: Commit(s.id("base"), s.id("mid"))),
+    "commit-next": Deed(("base", "mid"), "base", lambda s: Commit(s.id("base"), s.id("mid")), direct=True),
     "commit-kept": Deed(("base", "mid", "top"), "base", lambda s: Commit(s.id("base"), s.id("top"), keep_top=True)),
     "pull": Deed(("base", "mid", "top", "over"), "over", lambda s: Pull(s.id("over"), s.id("base"))),
-    "pull-everything": Deed(("base", "mid", "top"), "top", lambda s: Pull(s.id("top"), None)),
-    "rebase": Deed(("base", "mid", "top", "over"), "over", lambda s: Rebase(s.id("over"), s.id("mid"))),
+    "pull-everything": Deed(("base", "mid", "top"), "top", lambda s: Pull(s.id("top"), None), direct=True),
+    "rebase": Deed(("base", "mid", "top", "over"), "over", lambda s: Rebase(s.id("over"), s.id("mid")), direct=True),
     "rebase-elsewhere": Deed(("base", "mid", "top", "other"), "top", lambda s: Rebase(s.id("top"), s.id("other"))),
     "rebase-onto-nothing": Deed(("base", "mid", "top"), "top", lambda s: Rebase(s.id("top"), None)),
     "rebase-link": Deed(
@@ -172,7 +180,7 @@ class Scene:
 
     def run(self) -> None:
         """Run the plan with no hand on it."""
-        with self._in_batches():
+        with self._in_batches(), carried("direct" if self.deed.direct else "chosen"):
             BuiltinEngine().run(self.plan, Job(self.plan), FORCED)
 
     @contextmanager

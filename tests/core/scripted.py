@@ -29,14 +29,15 @@ class ScriptedJob(Job):
         self._then = then
         self._grant = grant
 
-    def admit(self, clusters: int, bytes_each: int) -> int:
+    def admit_now(self, clusters: int, bytes_each: int) -> int:
         if self.admitted >= self._at:
             then, self._then = self._then, _nothing
             then(self)
         asked = min(clusters, self._grant, max(self._at - self.admitted, 1))
-        granted = super().admit(asked, bytes_each)
-        self.admitted += granted
-        self.grants.append(granted)
+        granted = super().admit_now(asked, bytes_each)
+        if granted:
+            self.admitted += granted
+            self.grants.append(granted)
         return granted
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import strategies as st
 
 from .chains import SECTOR, Forest, Layer, Write
+
+if TYPE_CHECKING:
+    from .trial import Way
 
 MAX_SECTORS = 8192
 """Largest disk: 4 MiB."""
@@ -12,6 +17,9 @@ KINDS = ("data", "zero", "unmap", "discard", "compressed")
 
 WINDOWS = st.sampled_from((256 * 1024, 256 * 1024, 512, 64))
 """Bytes of L2 tables that are read at once: what the program uses, and as little as still maps a page of the file."""
+
+WAYS: st.SearchStrategy[Way] = st.sampled_from(("direct", "kernel"))
+"""How data is carried into the target."""
 
 
 @st.composite

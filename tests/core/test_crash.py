@@ -16,10 +16,10 @@ from .home import Home
 from .judging import Expected, Judge
 from .recording import recorded
 from .states import States
-from .strategies import WINDOWS, forests, operations
+from .strategies import WAYS, WINDOWS, forests, operations
 from .test_engine_oracle import trial_of
 from .test_job import CHAIN, OPERATIONS
-from .trial import FORCED, Trial, assert_same_view, windows_of
+from .trial import FORCED, Trial, assert_same_view, carried, windows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,7 @@ def test_killed_anywhere(memory: Folders, data: st.DataObject) -> None:
     spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=1))
     drawn = data.draw(operations(spec))
     call = data.draw(st.integers(0, 60), label="killed before call")
-    with windows_of(data.draw(WINDOWS)), memory.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), carried(data.draw(WAYS)), memory.fresh() as folder:
         built = chains.build(spec, folder / "images")
         assume(built.usable)
         found = trial_of(built, drawn)
@@ -110,7 +110,7 @@ def test_power_is_cut_anywhere(memory: Folders, data: st.DataObject) -> None:
     spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=1))
     drawn = data.draw(operations(spec))
     seed = data.draw(st.integers(0, 1 << 30), label="seed of what is lost")
-    with windows_of(data.draw(WINDOWS)), memory.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), carried(data.draw(WAYS)), memory.fresh() as folder:
         built = chains.build(spec, folder / "images")
         assume(built.usable)
         found = trial_of(built, drawn)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from . import chains, qemu
 from .chains import Forest, Layer, Write
-from .strategies import WINDOWS, forests, operations
-from .trial import Trial, assert_same_view, differing, windows_of
+from .strategies import WAYS, WINDOWS, forests, operations
+from .trial import Trial, assert_same_view, carried, differing, windows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,7 +175,7 @@ def assert_damage_predicted(trial: Trial, drawn: Drawn, copy: Path) -> None:
 def test_chains(folders: Folders, data: st.DataObject) -> None:
     spec = data.draw(forests(min_layers=2))
     drawn = data.draw(operations(spec))
-    with windows_of(data.draw(WINDOWS)), folders.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), carried(data.draw(WAYS)), folders.fresh() as folder:
         run_on_forest(folder, spec, drawn)
 
 
@@ -183,7 +183,7 @@ def test_chains(folders: Folders, data: st.DataObject) -> None:
 def test_chains_of_one_cluster_size(folders: Folders, data: st.DataObject) -> None:
     spec = data.draw(forests(min_layers=2, max_layers=4, uniform=True))
     drawn = data.draw(operations(spec))
-    with windows_of(data.draw(WINDOWS)), folders.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), carried(data.draw(WAYS)), folders.fresh() as folder:
         run_on_forest(folder, spec, drawn)
 
 
@@ -191,7 +191,7 @@ def test_chains_of_one_cluster_size(folders: Folders, data: st.DataObject) -> No
 def test_forests_with_branches(folders: Folders, data: st.DataObject) -> None:
     spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=2, snapshots=False))
     drawn = data.draw(operations(spec))
-    with windows_of(data.draw(WINDOWS)), folders.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), carried(data.draw(WAYS)), folders.fresh() as folder:
         run_on_forest(folder, spec, drawn)
 
 

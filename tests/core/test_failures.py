@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from .faults import Fault
 from .home import Home, state_of
 from .images import chain_of
 from .judging import Judge
+from .mounting import mounted
 from .scenes import Scene
 
 if TYPE_CHECKING:
@@ -176,28 +176,6 @@ def test_whichever_change_fails(memory: Folders, deed: str, layout: str, *, last
 
 
 # --- a file system that is full, or may not be written ----------------------------------------------------------------
-
-
-@contextmanager
-def mounted(folder: Path, kind: str, size: int) -> Iterator[Path]:
-    """Mount a small file system of `size` bytes until the block ends; skip where this user may not."""
-    place, device = folder / "mount", folder / "device"
-    place.mkdir()
-    command = ["mount", "-t", kind, "-o", f"size={size}", kind, str(place)]
-    if kind != "tmpfs":
-        with device.open("wb") as file:
-            file.truncate(size)
-        made = qemu.attempt(f"mkfs.{kind}", "-q", "-F", device) if shutil.which(f"mkfs.{kind}") else None
-        if made is None or made.returncode:
-            pytest.skip(f"no {kind} file system can be made here")
-        command = ["mount", "-o", "loop", str(device), str(place)]
-    done = qemu.attempt(*command)
-    if done.returncode:
-        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        qemu.run("umount", place)
 
 
 @contextmanager

@@ -19,9 +19,9 @@ from backchain.jobs import Cell, Job, JobState
 from . import chains, qemu
 from .chains import Forest, Layer, Write
 from .scripted import ScriptedJob
-from .strategies import WINDOWS, forests, operations
+from .strategies import WAYS, WINDOWS, forests, operations
 from .test_engine_oracle import trial_of
-from .trial import FORCED, Trial, graph_of, links, windows_of
+from .trial import FORCED, Trial, carried, graph_of, links, windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -215,7 +215,7 @@ def test_cancel_at_any_cluster(folders: Folders, data: st.DataObject) -> None:
     """Wherever a job is cancelled, every view and link is as before, and no cluster is leaked."""
     spec = data.draw(forests(min_layers=2, max_layers=4, max_branches=1))
     drawn = data.draw(operations(spec))
-    with windows_of(data.draw(WINDOWS)), folders.fresh() as folder:
+    with windows_of(data.draw(WINDOWS)), carried(data.draw(WAYS)), folders.fresh() as folder:
         built = chains.build(spec, folder / "images")
         assume(built.usable)
         found = trial_of(built, drawn)

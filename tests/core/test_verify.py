@@ -9,8 +9,9 @@ from unittest import mock
 import pytest
 
 from backchain.discover import discover
+from backchain.engines import copier
 from backchain.engines.builtin import BuiltinEngine
-from backchain.engines.copier import Copier
+from backchain.engines.carriers import carrier_to
 from backchain.errors import StalePlanError, VerificationError
 from backchain.jobs import Job, JobState
 from backchain.journal import Stage, read_journals
@@ -23,9 +24,10 @@ from .images import chain_of
 from .planned import node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from backchain.engines.carriers import Load
     from backchain.plan import Plan
 
 MIB = 1 << 20
@@ -52,16 +54,30 @@ def plan_of(verb: str, chain: list[Path]) -> Plan:
 VERBS = ("commit", "commit-active", "pull", "rebase")
 
 
+class _Clumsy:
+    """Carries as another carrier does, and then writes a wrong byte into everything that it has carried."""
+
+    def __init__(self, target: int, sources: Iterable[int]) -> None:
+        self._target = target
+        self._honest = carrier_to(target, sources)
+        self.close = self._honest.close
+
+    def carry(self, load: Load) -> Sequence[Load]:
+        return self._spoil(self._honest.carry(load))
+
+    def finish(self) -> Sequence[Load]:
+        return self._spoil(self._honest.finish())
+
+    def _spoil(self, delivered: Sequence[Load]) -> Sequence[Load]:
+        for load in delivered:
+            os.pwrite(self._target, b"\xee", load.to)
+        return delivered
+
+
 @pytest.fixture
 def wrong_copies() -> Iterator[None]:
     """Let the engine write a wrong byte into everything that it copies."""
-    honest = Copier._write
-
-    def write(self: Copier, run: object, length: int) -> None:
-        honest(self, run, length)  # type: ignore[arg-type]
-        os.pwrite(self._target, b"\xee", run.to)  # type: ignore[attr-defined]
-
-    with mock.patch.object(Copier, "_write", write):
+    with mock.patch.object(copier, "carrier_to", _Clumsy):
         yield
 
 

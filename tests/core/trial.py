@@ -6,14 +6,16 @@ Every judgement here is QEMU's: views by ``qemu-img convert``, soundness by ``qe
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from unittest import mock
 
 from backchain.discover import discover
 from backchain.engines.builtin import BuiltinEngine
+from backchain.engines.carriers import DirectCarrier, KernelCarrier, carrier_to
 from backchain.image import ImageState
 from backchain.jobs import Cell, Job, JobState
 from backchain.operations import Commit, Operation, Pull, Rebase
@@ -23,14 +25,18 @@ from backchain.planning import make_plan
 from . import qemu
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from backchain.engines.base import Result
+    from backchain.engines.carriers import Carrier
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
 
     from .chains import Built
 
+
+Way = Literal["chosen", "kernel", "direct"]
+"""How data is carried into a target: as the engine chooses, by the kernel, past the page cache."""
 
 FORCED = frozenset({"internal-snapshots"})
 """What the tests accept of what a user would have to confirm; `Trial` then expects nothing of those snapshots."""
@@ -46,6 +52,26 @@ def windows_of(table_bytes: int) -> Iterator[None]:
         mock.patch("backchain.qcow2.image._DECODED_TABLE_BYTES", decoded),
         mock.patch("backchain.transfer._MOST_UNITS", units),
     ):
+        yield
+
+
+@contextmanager
+def carried(way: Way) -> Iterator[None]:
+    """Let data go by one way, on whatever file system the tests are; in memory none would be direct by itself."""
+
+    def choose(target: int, sources: Iterable[int]) -> Carrier:
+        if way == "chosen":
+            return carrier_to(target, sources)
+        if way == "kernel":
+            return KernelCarrier(target)
+        name, flags = f"/proc/self/fd/{target}", os.O_RDWR | os.O_CLOEXEC
+        try:
+            direct = os.open(name, flags | os.O_DIRECT)
+        except OSError:
+            direct = os.open(name, flags)
+        return DirectCarrier(target, direct)
+
+    with mock.patch("backchain.engines.copier.carrier_to", choose):
         yield
 
 

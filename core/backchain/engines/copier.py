@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backchain.engines.carriers import Load, carrier_to
 from backchain.engines.unpacking import Unpacker
-from backchain.hostfile import COPY_CHUNK, Writeback, copy_range, write_all, write_zeros
+from backchain.hostfile import COPY_CHUNK
 from backchain.jobs import Cell
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from backchain.jobs import Job
@@ -55,15 +58,14 @@ class Copier:
     def __init__(self, transfer: Transfer, target: int, job: Job) -> None:
         """Make a copier that writes to the file descriptor `target`."""
         self._transfer = transfer
-        self._target = target
         self._job = job
         self._first_cell = 0
         self._admitted = 0
         self._unpacker = Unpacker(transfer.layers)
-        self._writeback = Writeback(target)
+        self._carrier = carrier_to(target, {la.descriptor for la in transfer.layers} - {target})
 
     def copy(self, window: Window, hosts: NDArray[np.int64] | None) -> None:
-        """Copy a window's pieces.
+        """Copy a window's pieces; the last of them may be on their way until `finish`.
 
         Args:
             window: What to copy.
@@ -107,46 +109,74 @@ class Copier:
         self._first_cell += len(window.cells)
         self._pass_zero_cells(self._first_cell)
 
+    def finish(self) -> None:
+        """Have everything written; it is not flushed yet.
+
+        Raises:
+            OSError: Reading or writing failed.
+        """
+        self._mark_delivered(self._carrier.finish())
+
     def close(self) -> None:
-        """End what works ahead of the copy."""
+        """End what works ahead of the copy and behind it; what was not written by now is not."""
         self._unpacker.close()
+        self._carrier.close()
 
     def _pass_zero_cells(self, until: int) -> None:
         """Take the cells before number `until` that need no data through the job, as they become zeros by a flag."""
         while self._admitted < until:
             start = self._admitted
-            granted = self._job.admit(until - start, 0)
+            granted = self._admit(until - start, 0)
             self._admitted = start + granted
             self._mark_done(start, granted)
 
     def _copy_run(self, run: _CopyRun) -> None:
         """Copy one run, in parts of as many cells as the job allows."""
-        cell_size, sources = self._transfer.cell_size, self._transfer.sources
+        cell_size = self._transfer.cell_size
         while run.length > 0:
             inside = run.guest % cell_size
             if run.cell >= self._admitted:
                 wanted = max(1, -(-min(run.length + inside, max(COPY_CHUNK, cell_size)) // cell_size))
-                self._admitted = run.cell + self._job.admit(wanted, cell_size)
+                self._admitted = run.cell + self._admit(wanted, cell_size)
             part = min(run.length, (self._admitted - run.cell) * cell_size - inside)
             count = -(-(inside + part) // cell_size)
             self._job.mark(run.cell, count, Cell.COPYING)
-            self._write(run, part)
             unfinished = int(run.goes_on and part == run.length)
-            moved = not run.zero and run.layer in sources
-            self._mark_done(run.cell, count - unfinished, run.layer - sources.start if moved else 0, part * moved)
+            self._mark_delivered(self._carrier.carry(self._load(run, part, count - unfinished)))
             run.advance(part, (inside + part) // cell_size)
+
+    def _admit(self, clusters: int, bytes_each: int) -> int:
+        """Ask the job; where it lets us wait, nothing is on its way meanwhile.
+
+        Raises:
+            JobCancelledError: The user cancelled; what had been admitted before is written.
+            OSError: Reading or writing failed.
+        """
+        if granted := self._job.admit_now(clusters, bytes_each):
+            return granted
+        self.finish()
+        return self._job.admit(clusters, bytes_each)
+
+    def _load(self, run: _CopyRun, length: int, cells: int) -> Load:
+        """Make a load of the next `length` bytes of a run, with which `cells` cells are done."""
+        layers, sources = self._transfer.layers, self._transfer.sources
+        source: int | memoryview | None = None
+        if run.compressed:
+            data = self._unpacker.cluster((run.layer, run.host))
+            inside = run.guest % len(data)
+            source = memoryview(data)[inside : inside + length]
+        elif not run.zero:
+            source = layers[run.layer].descriptor
+        counted = run.layer - sources.start if source is not None and run.layer in sources else None
+        return Load(run.to, length, source, run.host, run.cell, cells, counted)
+
+    def _mark_delivered(self, loads: Sequence[Load]) -> None:
+        for load in loads:
+            if load.counted is None:
+                self._mark_done(load.cell, load.cells)
+            else:
+                self._mark_done(load.cell, load.cells, load.counted, load.length)
 
     def _mark_done(self, first: int, count: int, source: int = 0, copied: int = 0) -> None:
         self._job.mark(first, count, Cell.DONE)
         self._job.add_done(count, source, copied)
-
-    def _write(self, run: _CopyRun, length: int) -> None:
-        if run.zero:
-            write_zeros(self._target, run.to, length)
-        elif run.compressed:
-            data = self._unpacker.cluster((run.layer, run.host))
-            inside = run.guest % len(data)
-            write_all(self._target, memoryview(data)[inside : inside + length], run.to)
-        else:
-            copy_range(self._transfer.layers[run.layer].descriptor, self._target, run.host, run.to, length)
-        self._writeback.wrote(run.to, length)

@@ -186,8 +186,10 @@ class Rewriting:
                 pending += int(window.pieces.length.sum())
                 if target is not None and (pending >= _BATCH_BYTES or target.pending_tables >= _BATCH_TABLES):
                     job.enter(Phase.FLUSHING)
+                    copier.finish()
                     target.commit_batch()
                     pending = 0
+            copier.finish()
         job.enter(Phase.FLUSHING)
         if target is not None:
             target.commit_batch()
