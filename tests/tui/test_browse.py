@@ -65,9 +65,8 @@ async def test_only_valid_keys_are_offered(tmp_path: Path) -> None:
     async with running(tmp_path) as (app, pilot):
         assert "Commit" in text_of(app, "KeyBar")
         await put_cursor(app, pilot, "RootBase")
-        await pilot.pause()
-        assert Where.OVERLAY not in picture(app).where()
-        assert "Commit" not in text_of(app, "KeyBar")
+        await until(pilot, lambda: Where.OVERLAY not in picture(app).where())
+        await until(pilot, lambda: "Commit" not in text_of(app, "KeyBar"))
         await pilot.press("c", "p")
         assert not isinstance(app.screen, OperationScreen)
         names = {c.title for c in app.get_system_commands(app.screen)}
