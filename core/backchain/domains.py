@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from xml.etree import ElementTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,7 +54,7 @@ def read_domains(folders: Sequence[Path] | None = None) -> Domains:
         for path in files:
             try:
                 name, sources = _read(path)
-            except (OSError, ElementTree.ParseError) as error:
+            except (OSError, SyntaxError) as error:  # what an XML parser raises is a SyntaxError
                 unread.append(f"{path}: {os.strerror(error.errno or 0) if isinstance(error, OSError) else 'no XML'}")
                 continue
             for source in sources:
@@ -65,6 +64,8 @@ def read_domains(folders: Sequence[Path] | None = None) -> Domains:
 
 def _read(path: Path) -> tuple[str, Iterable[str]]:
     """Give a domain's name and the files of its disks, backing files that it names included."""
+    from xml.etree import ElementTree  # few machines have a domain
+
     with path.open("rb") as file:
         root = ElementTree.fromstring(file.read(_MOST_BYTES))
     domain = root if root.tag == "domain" else root.find(".//domain")

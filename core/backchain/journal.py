@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -120,6 +119,8 @@ class Journal:
         Raises:
             OSError: There is no room for it, or no folder that may be written.
         """
+        import tempfile  # most commands begin no journal
+
         folder = _folder_for(intent)
         descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
         journal = cls(descriptor, Path(name))

@@ -11,6 +11,7 @@ import importlib
 import io
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import click
@@ -106,7 +107,12 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name out of a file may hold what the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    if threading.active_count() == 1:  # to take the interpreter apart is a tenth of a short command's time
+        os._exit(status)
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str]) -> int:

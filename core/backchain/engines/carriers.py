@@ -16,7 +16,6 @@ import mmap
 import os
 import struct
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -136,6 +135,8 @@ class DirectCarrier:
 
     def __init__(self, target: int, direct: int) -> None:
         """Carry to a file that is open as `target` and, with O_DIRECT, as `direct`, which is closed at the end."""
+        from concurrent.futures import ThreadPoolExecutor  # where extents are shared nothing waits for it
+
         self._target, self._direct = target, direct
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="carry")
         self._gathered: list[Load] = []

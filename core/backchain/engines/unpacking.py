@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from backchain.contents import read_packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
     from backchain.clustermap import Layer
 
@@ -71,6 +70,8 @@ class Unpacker:
     def _begin(self) -> None:
         """Keep the threads busy."""
         if self._threads is None:
+            from concurrent.futures import ThreadPoolExecutor  # few images hold compressed clusters
+
             self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="unpack")
         while len(self._begun) < _AHEAD * self._count and (place := next(self._coming, None)) is not None:
             self._begun.append((place, self._threads.submit(read_packed, self._layers[place[0]], place[1])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +88,8 @@ def parse_offset(text: str) -> int:
 
 def _bytes(text: str) -> int | None:
     """Give the bytes that `text` stands for (a half is rounded up, a fraction needs a unit), or None."""
+    from fractions import Fraction
+
     text = text.strip()
     if re.fullmatch(r"0x[0-9a-f]{1,16}", text, re.IGNORECASE | re.ASCII):
         count = int(text, 16)
