@@ -88,10 +88,10 @@ class Pieces:
 
     def _moved(self, index: NDArray[np.int64], guest: NDArray[np.int64], length: NDArray[np.int64]) -> Pieces:
         """Give parts of the pieces `index`; compressed ones keep their L2 entry."""
-        shift = np.where((self.host >= 0) & ~self.compressed, 1, 0)[index] * (guest - self.guest[index])
-        return Pieces(
-            guest, length, self.layer[index], self.zero[index], self.compressed[index], self.host[index] + shift
-        )  # fmt: skip
+        host, placed = self.host[index], (self.host >= 0) & ~self.compressed
+        if placed.any():
+            host += placed[index] * (guest - self.guest[index])
+        return Pieces(guest, length, self.layer[index], self.zero[index], self.compressed[index], host)
 
     def _columns(self) -> tuple[NDArray[np.generic], ...]:
         return self.guest, self.length, self.layer, self.zero, self.compressed, self.host

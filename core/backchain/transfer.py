@@ -179,7 +179,8 @@ class Transfer:
         zeroed = touched & (data_bytes == 0) & (zero_bytes >= unit_bytes)
         if header.version < 3:  # no zero flag: only what nothing backs can be left unallocated
             zeroed &= unit_start >= self._backing_after
-        keep = touched.any(axis=1)
+        changes = touched.any(axis=1)
+        keep = slice(None) if changes.all() else changes  # the same, without a copy of everything
         tables, filled = decide(
             header, _rows(had, keep), clusters[keep], old[keep],
             None if old_bitmaps is None else old_bitmaps[keep], (touched & ~zeroed)[keep], zeroed[keep],
@@ -191,7 +192,7 @@ class Transfer:
         pieces = moving.take((touched & ~zeroed & ~partly).reshape(-1)[where])
         if partly.any():
             pieces = pieces.merged(self._view(unit_start[partly], (unit_start + unit_bytes)[partly]).cut(unit))
-        cells, place = distinct(counted.guest // size)
+        cells, place = (clusters, row) if counted is moving else distinct(counted.guest // size)
         zero = np.ones(len(cells), bool)
         zero[np.searchsorted(cells, pieces.guest // size)] = False
         return Window(cells, self._topmost(counted, place, len(cells)), zero, pieces, tables)
@@ -218,9 +219,7 @@ class Transfer:
         return layer
 
 
-def _rows(had: Had, keep: NDArray[np.bool_]) -> Had:
-    if keep.all():
-        return had
+def _rows(had: Had, keep: NDArray[np.bool_] | slice) -> Had:
     return Had(had.alloc[keep], had.zero[keep], had.host[keep], had.compressed[keep], had.own[keep])
 
 
