@@ -151,6 +151,8 @@ class DirectCarrier:
             self._send()
             if len(self._on_their_way) > _THREADS:
                 delivered = self._receive()
+        if isinstance(load.source, int):  # several reads are under way before the first of them is waited for
+            os.posix_fadvise(load.source, load.offset, load.length, os.POSIX_FADV_WILLNEED)
         self._gathered.append(load)
         self._bytes += load.length
         return delivered
