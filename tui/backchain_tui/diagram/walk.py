@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from textual.geometry import Offset, Size
+
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
+    from backchain_tui.diagram.boxes import Rect
     from backchain_tui.diagram.scene import Scene
 
 _SIDEWAYS = 3
@@ -80,3 +83,22 @@ def leaf(graph: ChainGraph, scene: Scene, image: ImageId, visited: Mapping[Image
         seen.add(further)
         image = further
     return image
+
+
+def window_on(rect: Rect, size: Size, offset: Offset) -> tuple[int, int]:
+    """Give the scroll offset (x, y) from which a box is seen with a little around it, as near to `offset` as can be.
+
+    Args:
+        rect: The box, in cells of the picture.
+        size: The window's, in cells.
+        offset: Where the window is now.
+    """
+    x = _shifted(offset.x, size.width, rect.x - 4, rect.right + 4)
+    return x, _shifted(offset.y, size.height, rect.y - 1, rect.below + 1)
+
+
+def _shifted(offset: int, size: int, first: int, last: int) -> int:
+    """Give the scroll offset at which [first, last) is seen, its start when it is larger than the window."""
+    if first < offset or last - first > size:
+        return max(first, 0)
+    return max(last - size, offset) if last > offset + size else offset

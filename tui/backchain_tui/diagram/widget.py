@@ -89,18 +89,24 @@ class ChainDiagram(ScrollView, can_focus=True):
     in_use: reactive[frozenset[ImageId]] = reactive(frozenset["ImageId"](), repaint=False)
     ascii: reactive[bool] = reactive(False, repaint=False)
 
-    class ImageMessage(Message):
-        """A message about one image of a diagram."""
+    class DiagramMessage(Message):
+        """A message of a diagram."""
 
-        def __init__(self, diagram: ChainDiagram, image: ImageId) -> None:
+        def __init__(self, diagram: ChainDiagram) -> None:
             super().__init__()
             self.diagram = diagram
-            self.image = image
 
         @property
         def control(self) -> ChainDiagram:
             """The diagram that sent it."""
             return self.diagram
+
+    class ImageMessage(DiagramMessage):
+        """A message about one image of a diagram."""
+
+        def __init__(self, diagram: ChainDiagram, image: ImageId) -> None:
+            super().__init__(diagram)
+            self.image = image
 
     class CursorMoved(ImageMessage):
         """The cursor is on another image."""
@@ -108,18 +114,12 @@ class ChainDiagram(ScrollView, can_focus=True):
     class Activated(ImageMessage):
         """The user chose an image: enter, or a click on the box under the cursor."""
 
-    class Hovered(Message):
+    class Hovered(DiagramMessage):
         """The mouse is over another image, or over none."""
 
         def __init__(self, diagram: ChainDiagram, image: ImageId | None) -> None:
-            super().__init__()
-            self.diagram = diagram
+            super().__init__(diagram)
             self.image = image
-
-        @property
-        def control(self) -> ChainDiagram:
-            """The diagram that sent it."""
-            return self.diagram
 
     def __init__(self, *, ascii_only: bool = False, **options: Any) -> None:
         """Make an empty diagram.
@@ -357,9 +357,7 @@ class ChainDiagram(ScrollView, can_focus=True):
         rect = scene.rect(self.cursor) if scene is not None and self.cursor is not None else None
         if rect is None:
             return
-        size, offset = self.size, self.scroll_offset
-        x = _shifted(offset.x, size.width, rect.x - 4, rect.right + 4)
-        y = _shifted(offset.y, size.height, rect.y - 1, rect.below + 1)
+        x, y = walk.window_on(rect, self.size, self.scroll_offset)
         self.scroll_to(x, y, animate=False, force=True)
 
     # --- mouse ----------------------------------------------------------------------------------------------------
@@ -411,10 +409,3 @@ class ChainDiagram(ScrollView, can_focus=True):
         graph = self.plan.before if self.plan is not None else self._picture.graph
         self.tooltip = Text(graph[image].display_path) if graph is not None and image is not None else None
         self.post_message(self.Hovered(self, image))
-
-
-def _shifted(offset: int, size: int, first: int, last: int) -> int:
-    """Give the scroll offset at which [first, last) is seen, its start when it is larger than the window."""
-    if first < offset or last - first > size:
-        return max(first, 0)
-    return max(last - size, offset) if last > offset + size else offset

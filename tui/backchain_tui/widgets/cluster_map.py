@@ -21,7 +21,7 @@ from textual.widget import Widget
 from backchain_tui import formatting as fmt
 from backchain_tui.theme import Depth, depth_of
 from backchain_tui.widgets import palette
-from backchain_tui.widgets.map_words import cell_text, kind_name, shorten
+from backchain_tui.widgets.map_words import cell_text, legend_entries, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -289,7 +289,8 @@ class ClusterMap(Widget, can_focus=True):
     def _legend(self, width: int) -> Strip:
         note = self.get_component_rich_style("cluster-map--note")
         segments = []
-        entries = self._legend_entries()
+        assert self._view is not None
+        entries = legend_entries(self._view, self._names)
         longest = max((cell_len(name) for _, name in entries), default=0)
         while longest > _SHORTEST_NAME and sum(min(cell_len(n), longest) + 4 for _, n in entries) - 2 > width:
             longest -= 1
@@ -299,23 +300,6 @@ class ClusterMap(Widget, can_focus=True):
             swatch, glyph = note + self._ink(look), self._glyph(look) if self.glyphs else "█"
             segments += [Segment(glyph + " ", swatch), Segment(name + gap, note)]
         return Strip(segments).adjust_cell_length(width, note)
-
-    def _legend_entries(self) -> list[tuple[int, str]]:
-        from backchain_tui.jobgrid import Work
-        from backchain_tui.mapgrid import Kind
-        from backchain_tui.mapview import SHARES, WORK_LOOKS
-
-        assert self._view is not None
-        entries = []
-        if self._view.job is not None:
-            for work in (Work.WAITING, Work.COPYING, Work.DONE):
-                look = WORK_LOOKS + work * SHARES
-                entries.append((look, work.name.lower()))
-        own = self._view.disk.own
-        for kind in self._view.present():
-            look = kind * SHARES + (SHARES - 1 if kind != Kind.NOTHING else 0)
-            entries.append((look, kind_name(kind, self._names, own=own)))
-        return entries
 
     # --- hands ----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from backchain_tui import formatting as fmt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backchain_tui.mapview import CellText
+    from backchain_tui.mapview import CellText, MapView
 
 _STATE_NAMES = {
     "UNALLOCATED": "unallocated",
@@ -41,6 +41,25 @@ def kind_name(kind: int, names: Sequence[str], *, own: bool) -> str:
         return "data"
     layer = kind - Kind.LAYER
     return names[layer] if layer < len(names) else f"layer {layer}"
+
+
+def legend_entries(view: MapView, names: Sequence[str]) -> list[tuple[int, str]]:
+    """Give what a map shows, each as a look (see `backchain_tui.mapview`) and a name: a job's work, then kinds.
+
+    Args:
+        view: The map.
+        names: The names of the layers, top first.
+    """
+    from backchain_tui.jobgrid import Work
+    from backchain_tui.mapgrid import Kind
+    from backchain_tui.mapview import SHARES, WORK_LOOKS
+
+    works = (Work.WAITING, Work.COPYING, Work.DONE) if view.job is not None else ()
+    entries = [(WORK_LOOKS + work * SHARES, work.name.lower()) for work in works]
+    for kind in view.present():
+        look = kind * SHARES + (SHARES - 1 if kind != Kind.NOTHING else 0)
+        entries.append((look, kind_name(kind, names, own=view.disk.own)))
+    return entries
 
 
 def cell_text(cell: CellText, names: Sequence[str], *, own: bool) -> str:
