@@ -203,6 +203,26 @@ def test_a_reader_that_goes_away_is_no_error(lab: Path) -> None:
 # --- map --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-"])
+def test_a_stream_that_was_closed_before_changes_no_status(tmp_path: Path, closed: str) -> None:
+    missing = tmp_path / "missing.qcow2"
+    for arguments, status in (("--version", 0), (f"map {missing}", 4), ("map", 2)):
+        command = f"'{sys.executable}' -m backchain_tui {arguments} {closed}"
+        assert (
+            subprocess.run(command, shell=True, capture_output=True, timeout=TIMEOUT, check=False).returncode == status
+        )
+
+
+def test_a_full_disk_under_the_answer_is_status_6(lab: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "backchain_tui", "map", next(lab.glob("*4*.qcow2"))], stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False,
+        )  # fmt: skip
+    assert done.returncode == 6
+    assert done.stderr == "backchain: No space left on device\n"
+
+
 @pytest.mark.parametrize("name", ["RootBase", "Snap-4", "Web-1", "Db-2"])
 def test_map_answers_what_qemu_img_answers(lab: Path, name: str) -> None:
     path = lab / f"{name}.qcow2"

@@ -108,8 +108,10 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):  # a name out of a file may hold what the terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
     status = run(sys.argv[1:])
-    with contextlib.suppress(OSError):
-        sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # it is when it was closed before the program began
+            with contextlib.suppress(OSError):
+                stream.flush()
     if threading.active_count() == 1:  # to take the interpreter apart is a tenth of a short command's time
         os._exit(status)
     sys.exit(status)

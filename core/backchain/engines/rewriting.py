@@ -1,6 +1,6 @@
 """One run of a commit, a pull or a rebase: open files, locks, and the steps in their order.
 
-Windows of the guest's disk make up a batch: their data is copied in the kernel, then their metadata is made valid
+Windows of the guest's disk make up a batch: their data is carried to its place, then their metadata is made valid
 (the order is `backchain.qcow2.writer`'s). Cancelled or failed between two batches the chain reads the same: a commit's
 target is covered by the layers above it, the target of a pull or a rebase holds the same data that its backing file
 gave. Only when all of it is in place, and reads as it should through the new chain, does a link change.
