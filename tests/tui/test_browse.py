@@ -63,7 +63,7 @@ async def test_the_map_tells_which_layer_provides_a_cluster(tmp_path: Path) -> N
 async def test_only_valid_keys_are_offered(tmp_path: Path) -> None:
     figure(tmp_path)
     async with running(tmp_path) as (app, pilot):
-        assert "Commit" in text_of(app, "KeyBar")
+        await until(pilot, lambda: "Commit" in text_of(app, "KeyBar"))
         await put_cursor(app, pilot, "RootBase")
         await until(pilot, lambda: Where.OVERLAY not in picture(app).where())
         await until(pilot, lambda: "Commit" not in text_of(app, "KeyBar"))
@@ -114,7 +114,7 @@ async def test_every_size_shows_picture_and_keys(tmp_path: Path, size: tuple[int
     async with running(tmp_path, size=size) as (app, pilot):
         await pilot.pause()
         assert "Golden" in text_of(app, "#picture")
-        assert "Help" in text_of(app, "KeyBar") or size[0] < 60
+        await until(pilot, lambda: "Help" in text_of(app, "KeyBar") or size[0] < 60)
         if size == (80, 24):
             assert "1 Details" in text_of(app, "PaneTabs")
             await pilot.press("2")

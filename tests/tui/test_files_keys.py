@@ -320,7 +320,7 @@ async def test_a_base_with_two_overlays_goes_step_by_step(tmp_path: Path) -> Non
         await pilot.press("enter", "enter")
         screen = await ended_well(app, pilot)
         assert "Enter goes on." in words_of(app, "#job")
-        assert "Next step" in text_of(app, "KeyBar")
+        await until(pilot, lambda: "Next step" in text_of(app, "KeyBar"))
         await pilot.press("enter")
         await until(pilot, lambda: not operation(app).ended)
         await planned(app, pilot)

@@ -222,7 +222,7 @@ async def test_pause_step_resume(tmp_path: Path) -> None:
         screen = await start_slowly(app, pilot)
         assert screen.job_run is not None
         job = screen.job_run.job
-        assert "Resume" in text_of(app, "KeyBar")
+        await until(pilot, lambda: "Resume" in text_of(app, "KeyBar"))
         await until(pilot, lambda: "paused" in text_of(app, "#job"))
         for _ in range(3):
             before = job.progress().clusters
@@ -261,7 +261,7 @@ async def test_the_keys_of_a_job_fit_on_a_small_terminal(tmp_path: Path) -> None
         screen = await start_slowly(app, pilot)
         await pilot.pause()
         assert app.screen.query_one("KeyBar").region.bottom == 24
-        assert "Resume" in text_of(app, "KeyBar")
+        await until(pilot, lambda: "Resume" in text_of(app, "KeyBar"))
         assert "cluster 0" in text_of(app, "#map")
         assert not screen.show_vertical_scrollbar
         await pilot.press("x")
@@ -375,6 +375,6 @@ async def test_on_a_small_terminal(tmp_path: Path) -> None:
         shown = text_of(app, "#picture")
         assert "BEFORE" in shown
         assert "AFTER" in shown
-        assert "Run" in text_of(app, "KeyBar")
+        await until(pilot, lambda: "Run" in text_of(app, "KeyBar"))
         await pilot.press("3")
         assert "qemu-img rebase" in text_of(app, "#commands")

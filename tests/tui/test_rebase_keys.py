@@ -71,7 +71,7 @@ async def test_method_2_by_keys_and_its_leftover_removed(tmp_path: Path) -> None
         await pilot.press("enter", "enter")
         await ended_well(app, pilot)
         assert "Verified: whole. D removes it." in words_of(app, "#job")
-        assert "Remove leftovers" in text_of(app, "KeyBar")
+        await until(pilot, lambda: "Remove leftovers" in text_of(app, "KeyBar"))
         await pilot.press("D")
         await asked(app, pilot)
         assert "Removes sn2" in text_of(app, "#question")

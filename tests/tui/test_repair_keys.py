@@ -59,7 +59,7 @@ async def test_a_lost_base_is_found_and_linked_after_a_typed_word(tmp_path: Path
     async with running(tmp_path) as (app, pilot):
         await put_cursor(app, pilot, "Snap-1")
         assert Where.FAULTY_LINK in picture(app).where()
-        assert "Fix link" in text_of(app, "KeyBar")
+        await until(pilot, lambda: "Fix link" in text_of(app, "KeyBar"))
         assert "its backing file is lost; f looks for a repair" in words_of(app, "#details")
         await pilot.press("f")
         listed = await offered(app, pilot)
@@ -175,7 +175,7 @@ async def test_an_interrupted_job_is_finished(tmp_path: Path, verb: str) -> None
     killed_amid(*([verb, "-b", paths["RootBase"], paths["Snap-3" if verb == "commit" else "Snap-4"]]))
     async with running(tmp_path) as (app, pilot):
         await until(pilot, lambda: "1 interrupted job" in text_of(app, "TitleBar"))
-        assert "Unfinished" in text_of(app, "KeyBar")
+        await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
         await pilot.press("exclamation_mark")
         told = await asked(app, pilot)
         assert f"{verb} into" in told
