@@ -183,16 +183,34 @@ def overlay(upper: Runs, lower: Runs) -> Runs:
         return upper
     if len(upper) == 1 and upper.state[0] == _UNALLOCATED:
         return lower
-    cut = split_at(upper, lower.start[1:])
-    below = split_at(lower, upper.start[1:])
-    take = cut.unresolved()
-    reserved = (below.state == RunState.PAST_END) & (cut.state == RunState.UNALLOCATED_RESERVED)
-    return coalesce(
-        Runs(
-            cut.start,
-            np.where(take, below.state, cut.state),
-            np.where(take, below.layer, cut.layer),
-            np.where(take & ~reserved, below.host, cut.host),
-            upper.end,
-        )
-    )
+    starts, above, below = _aligned(upper.start, lower.start)
+    both = Runs.join((upper, lower))
+    row = np.where(covered[above], len(upper) + below, above)  # which of both provides it
+    place = row  # and which says where
+    if (upper.state == RunState.UNALLOCATED_RESERVED).any():
+        reserved = upper.state[above] == RunState.UNALLOCATED_RESERVED
+        place = np.where(reserved & (lower.state[below] == RunState.PAST_END), above, row)
+    fresh = np.ones(len(row), bool)
+    fresh[1:] = (row[1:] != row[:-1]) | (place[1:] != place[:-1])
+    starts, row, place = starts[fresh], row[fresh], place[fresh]
+    state, host = both.state[row], both.host[place]
+    host += np.where((host >= 0) & (state != _COMPRESSED), starts - both.start[place], 0)
+    return coalesce(Runs(starts, state, both.layer[row], host, upper.end))
+
+
+def _aligned(
+    one: NDArray[np.int64], other: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Give the distinct values of two ascending arrays which begin alike, and where in each array every value falls.
+
+    Sorting both together tells the places too, in half the time that looking each value up takes.
+
+    Returns:
+        Values, ascending; for each the index of the last item of `one`, and of `other`, that is not greater.
+    """
+    values = np.concatenate((one, other))
+    order = np.argsort(values, kind="stable")
+    values = values[order]
+    last = np.flatnonzero(np.append(values[1:] != values[:-1], True))  # of those that are equal
+    ones = np.cumsum(order < len(one))[last]
+    return values[last], ones - 1, last - ones
