@@ -16,6 +16,7 @@ from backchain.errors import MissingImageError, UnsupportedImageError
 from backchain.image import naming, require_header, require_readable
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.image import NOWHERE, Qcow2File
+from backchain.qcow2.tables import Workspace
 from backchain.raw import data_extents, raw_runs
 from backchain.runs import Runs, RunState, overlay
 
@@ -75,12 +76,18 @@ class RawLayer:
 class Qcow2Layer:
     """A qcow2 image opened for reading."""
 
-    def __init__(self, info: ImageInfo, descriptor: int) -> None:
-        """Take over an open descriptor (which stays the caller's to close) and read the L1 table."""
+    def __init__(self, info: ImageInfo, descriptor: int, workspace: Workspace | None = None) -> None:
+        """Take over an open descriptor (which stays the caller's to close) and read the L1 table.
+
+        Args:
+            info: The image.
+            descriptor: Open for reading.
+            workspace: Memory that is shared with layers which are read in turn with this one.
+        """
         self.info = info
         self.descriptor = descriptor
         header = require_header(info)
-        self.file = Qcow2File(descriptor, header, os.lseek(descriptor, 0, os.SEEK_END))
+        self.file = Qcow2File(descriptor, header, os.lseek(descriptor, 0, os.SEEK_END), workspace)
         self.size = header.size // fmt.SECTOR * fmt.SECTOR
         self.window_bytes = self.file.window_bytes
 
@@ -108,30 +115,31 @@ def open_layers(images: Sequence[ImageInfo], *, keyless: bool = False) -> Iterat
         MalformedImageError: One is damaged.
     """
     with ExitStack() as stack:
-        yield tuple(stack.enter_context(_open_layer(info, keyless=keyless)) for info in images)
+        workspace = Workspace()
+        yield tuple(stack.enter_context(_open_layer(info, workspace, keyless=keyless)) for info in images)
 
 
 @contextmanager
-def _open_layer(info: ImageInfo, *, keyless: bool) -> Iterator[Layer]:
+def _open_layer(info: ImageInfo, workspace: Workspace, *, keyless: bool) -> Iterator[Layer]:
     _check_supported(info, keyless=keyless)
     try:
         descriptor = os.open(info.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise MissingImageError(f"{info.display_path}: {os.strerror(error.errno or 0)}") from error
     try:
-        yield make_layer(info, descriptor)
+        yield make_layer(info, descriptor, workspace)
     finally:
         os.close(descriptor)
 
 
-def make_layer(info: ImageInfo, descriptor: int) -> Layer:
-    """Make the layer of an image on a descriptor that is already open.
+def make_layer(info: ImageInfo, descriptor: int, workspace: Workspace | None = None) -> Layer:
+    """Make the layer of an image on a descriptor that is already open; see `Qcow2Layer` for the workspace.
 
     Raises:
         MalformedImageError: The L1 table lies outside of the file.
     """
     with naming(info):
-        return Qcow2Layer(info, descriptor) if info.format == "qcow2" else RawLayer(info, descriptor)
+        return Qcow2Layer(info, descriptor, workspace) if info.format == "qcow2" else RawLayer(info, descriptor)
 
 
 def _check_supported(info: ImageInfo, *, keyless: bool) -> None:

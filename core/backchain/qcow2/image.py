@@ -15,7 +15,7 @@ import numpy as np
 from backchain.errors import ImageError, MalformedImageError
 from backchain.qcow2 import format as fmt
 from backchain.qcow2 import refcounts
-from backchain.qcow2.tables import Decoder, compressed_extent, native, read_entries
+from backchain.qcow2.tables import Decoder, Workspace, compressed_extent, native, read_entries
 from backchain.raw import data_extents, holds_less, is_hole
 from backchain.runs import Runs, RunState, coalesce, split_at
 
@@ -49,8 +49,14 @@ class Qcow2File:
         l1: uint64, shape (header.l1_size,): the L1 table in native byte order.
     """
 
-    def __init__(self, descriptor: int, header: Header, file_size: int) -> None:
+    def __init__(self, descriptor: int, header: Header, file_size: int, workspace: Workspace | None = None) -> None:
         """Read the L1 table.
+
+        Args:
+            descriptor: See the attributes.
+            header: See the attributes.
+            file_size: See the attributes.
+            workspace: Memory that is shared with files which are read in turn with this one; None takes its own.
 
         Raises:
             MalformedImageError: It is cut short, or names an L2 table twice: a small file could then stand for
@@ -62,8 +68,8 @@ class Qcow2File:
         self.l1 = self._read_l1()
         self._sparse_tables = holds_less(descriptor, self._count_tables() * header.cluster_size)
         self._unused: tuple[int, int] | None = None
-        self._buffer = np.empty(0, np.uint8)
-        self._decoder = Decoder(header)
+        self._workspace = workspace or Workspace()
+        self._decoder = Decoder(header, self._workspace)
         self._holes: bool | None = None
 
     def _count_tables(self) -> int:
@@ -193,7 +199,7 @@ class Qcow2File:
     def _read_group(self, l1: NDArray[np.uint64], tables: range, first: int, last: int) -> NDArray[np.uint64]:
         """Read the entries of guest clusters [first, last), which lie in neighbouring L2 tables.
 
-        Tables that are neighbours in the file too are read at once, into a buffer that the next call uses again.
+        Tables that are neighbours in the file too are read at once, into memory that the next call uses again.
 
         Returns:
             uint64, shape (last - first,), or twice that with extended L2 entries: big-endian, as the file has them.
@@ -201,9 +207,8 @@ class Qcow2File:
         header = self.header
         width, per_table = header.l2_entry_size, header.l2_entries
         need = (last - first) * width
-        if len(self._buffer) < need:
-            self._buffer = np.empty(need, np.uint8)
-        view = self._buffer.data
+        table = self._workspace.table(need)
+        view = table.data
         done = 0
         reads: list[list[int]] = []
         for index in tables:
@@ -222,7 +227,7 @@ class Qcow2File:
             got = os.preadv(self.descriptor, [view[at : at + length]], position)
             if got < length:  # a file may end inside of its last sector
                 view[at + got : at + length] = bytes(length - got)
-        return self._buffer[:need].view(np.uint64)
+        return table.view(np.uint64)
 
     def l2_entries(self, offset: int, first: int, last: int) -> NDArray[np.uint64]:
         """Read entries `first` up to `last` (excluded) of the L2 table at host `offset`.

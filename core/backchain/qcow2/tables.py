@@ -43,15 +43,43 @@ def read_entries(raw: bytes | bytearray | memoryview) -> NDArray[np.uint64]:
     return native(np.frombuffer(raw, np.uint64))
 
 
-class Decoder:
-    """Decodes the L2 entries of one image; the memory that the passes over a window need is kept for the next."""
+class Workspace:
+    """Memory for tables and for the passes over them, kept from one window to the next.
 
-    def __init__(self, header: Header) -> None:
+    The images of a chain are read in turn, and share one: memory that is touched for the first time costs as much as
+    the work on it.
+
+    Attributes:
+        entries: uint64, shape (n,): native entries.
+        steps: uint64, shape (n,): their differences.
+        marks: bool, shape (n,): which of them are of interest.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._table = np.empty(0, np.uint8)
+        self.make_room(0)
+
+    def make_room(self, count: int) -> None:
+        """Make the arrays at least so long; what they held is lost."""
+        self.entries = np.empty(count, np.uint64)
+        self.steps = np.empty(count, np.uint64)
+        self.marks = np.empty(count, bool)
+
+    def table(self, size: int) -> NDArray[np.uint8]:
+        """Give memory for so many bytes of tables: the same as last time."""
+        if len(self._table) < size:
+            self._table = np.empty(size, np.uint8)
+        return self._table[:size]
+
+
+class Decoder:
+    """Decodes the L2 entries of one image."""
+
+    def __init__(self, header: Header, workspace: Workspace) -> None:
         """Decode entries of the image that has this header."""
         self._header = header
-        self._entries = np.empty(0, np.uint64)
-        self._steps = np.empty(0, np.uint64)
-        self._marks = np.empty(0, bool)
+        self._workspace = workspace
 
     def decode(
         self, chunks: Iterable[NDArray[np.uint64]], start: int, end: int, file_size: int
@@ -94,11 +122,9 @@ class Decoder:
 
     def _marked(self, entries: NDArray[np.uint64], bitmaps: NDArray[np.uint64] | None) -> NDArray[np.bool_]:
         """Mark the entries that are not zero, which is faster to look through than the entries themselves."""
-        if len(self._marks) < len(entries):
-            self._entries = np.empty(len(entries), np.uint64)
-            self._steps = np.empty(len(entries), np.uint64)
-            self._marks = np.empty(len(entries), bool)
-        marks = self._marks[: len(entries)]
+        if len(self._workspace.marks) < len(entries):
+            self._workspace.make_room(len(entries))
+        marks = self._workspace.marks[: len(entries)]
         np.not_equal(entries, 0, out=marks)
         if bitmaps is not None:
             marks |= bitmaps != 0
@@ -116,9 +142,9 @@ class Decoder:
         if state is None:
             return None
         size, count = self._header.cluster_size, len(stored)
-        entries = self._entries[:count]
+        entries = self._workspace.entries[:count]
         np.copyto(entries, stored.view(">u8"))
-        first, last = stretches(entries, size, self._steps, self._marks)
+        first, last = stretches(entries, size, self._workspace.steps, self._workspace.marks)
         edges = entries[np.concatenate((first, last))]
         host = (edges & _OFFSET).view(np.int64)
         if int(np.bitwise_or.reduce(edges)) & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO) or not host.all():
