@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.clustermap import chain_map
+from backchain.errors import BackchainError
 from backchain.runs import ZERO_STATES, Runs, RunState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _ROWS_AT_ONCE = 4096
 """Rows that are made Python's numbers of at once, which take ten times the memory."""
+
+_RUNS_AT_ONCE = 2048
 
 
 class Kind(IntFlag):
@@ -130,11 +133,29 @@ def qemu_map(images: Sequence[ImageInfo], start: int = 0, length: int | None = N
     Raises:
         ImageError: An image cannot be opened or is damaged.
     """
-    last: Extents | None = None  # the next window may go on with it
-    for window in chain_map(images, start, None if length is None else start + length):
-        extents = Extents.of(window)
+    last: Extents | None = None  # what follows may go on with it
+    for runs in _gathered(chain_map(images, start, None if length is None else start + length)):
+        extents = Extents.of(runs)
         extents = (extents if last is None else extents.after(last)).merged()
         if len(extents) > 1:
             yield extents.take(slice(-1))
         last = extents.take(slice(-1, None))
     yield last or Extents.of(Runs.one(start, start, RunState.UNALLOCATED))
+
+
+def _gathered(windows: Iterable[Runs]) -> Iterator[Runs]:
+    """Join windows until they are worth working on: to handle one takes as long with few runs as with a thousand."""
+    waiting: list[Runs] = []
+    count = 0
+    try:
+        for window in windows:
+            waiting.append(window)
+            count += len(window)
+            if count >= _RUNS_AT_ONCE:
+                yield Runs.join(waiting)
+                waiting, count = [], 0
+    except BackchainError:  # what comes before the damage is known
+        yield from waiting
+        raise
+    if waiting:
+        yield Runs.join(waiting)
