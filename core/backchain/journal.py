@@ -61,6 +61,22 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """A file that an operation writes, makes or removes.
+
+    Attributes:
+        path: Its path.
+        format: Its format as it was planned: once data is written to a raw image its content can look like any other.
+            None in the journals of a former version, and of files that were not there.
+        inode: Its inode number, by which it is known again; None likewise.
+    """
+
+    path: Path
+    format: str | None = None
+    inode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """What an operation is about to do.
 
@@ -76,7 +92,7 @@ class Intent:
     operation: str
     arguments: Mapping[str, Any]
     target: Path
-    written: tuple[Path, ...]
+    written: tuple[Written, ...]
     links: tuple[Link, ...] = ()
     invalidated: tuple[tuple[Path, Fingerprint], ...] = ()
 
@@ -230,7 +246,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _folder_for(intent: Intent) -> Path:
-    files = [p for p in (intent.target, *intent.written) if not p.is_block_device()]
+    files = [p for p in (intent.target, *(w.path for w in intent.written)) if not p.is_block_device()]
     for folder in dict.fromkeys(p.parent for p in files):
         if os.access(folder, os.W_OK | os.X_OK):
             return folder
@@ -253,7 +269,7 @@ def _to_json(intent: Intent) -> dict[str, Any]:
         "operation": intent.operation,
         "arguments": dict(intent.arguments),
         "target": str(intent.target),
-        "written": [str(p) for p in intent.written],
+        "written": [{"path": str(w.path), "format": w.format, "inode": w.inode} for w in intent.written],
         "links": [
             {
                 "image": str(k.image),
@@ -287,6 +303,12 @@ def _from_lines(path: Path, lines: Sequence[bytes], *, alive: bool) -> Record | 
     invalidated = tuple((Path(i["path"]), Fingerprint(*map(int, i["fingerprint"]))) for i in first["invalidated"])
     intent = Intent(
         str(first["operation"]), dict(first["arguments"]), Path(first["target"]),
-        tuple(Path(p) for p in first["written"]), links, invalidated,
+        tuple(_written(w) for w in first["written"]), links, invalidated,
     )  # fmt: skip
     return Record(path, intent, stage, str(first["started"]), alive)
+
+
+def _written(entry: str | dict[str, Any]) -> Written:
+    if isinstance(entry, str):  # a former version kept the path alone
+        return Written(Path(entry))
+    return Written(Path(entry["path"]), entry["format"], entry["inode"])

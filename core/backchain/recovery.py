@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 
 from backchain import locks
 from backchain.discover import discover
-from backchain.errors import BackchainError, ImageIOError, MissingImageError
+from backchain.errors import BackchainError, ImageIOError, MissingImageError, UnsupportedImageError
 from backchain.filename import printable
-from backchain.image import read_image_info
+from backchain.image import naming, read_image_info, require_header, require_readable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, read_journal
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
 from backchain.pending import find_path, links_are_changed, pending_links
-from backchain.qcow2.writer import Qcow2Writer
+from backchain.qcow2.writer import Qcow2Writer, require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from backchain.graph import ChainGraph
     from backchain.image import Fingerprint, ImageId
-    from backchain.journal import Record
+    from backchain.journal import Record, Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ class Tidied:
 
 def graph_of(record: Record) -> ChainGraph:
     """Read the images that an interrupted operation concerns, as far as they are still there."""
-    named = [record.intent.target, *record.intent.written, *(k.backing for k in record.intent.links if k.backing)]
+    named = [record.intent.target, *(w.path for w in record.intent.written)]
+    named += [k.backing for k in record.intent.links if k.backing]
     named += [Path(v) for v in record.intent.arguments.values() if isinstance(v, str) and v.startswith("/")]
     paths = [p for p in dict.fromkeys(named) if p.is_file()]
     return discover(paths)
@@ -155,14 +156,14 @@ def tidy_up(record: Record) -> Tidied:
     leaks: dict[Path, int] = {}
     removed: list[Path] = []
     problems: list[str] = []
-    for path in record.intent.written:
+    for file in record.intent.written:
         try:
             if record.intent.operation == "snapshot":
-                removed += [path] if _remove(path) else []
-            elif record.intent.operation != "delete" and path.is_file():
-                leaks[path] = _release_leaks(path)
+                removed += [file.path] if _remove(file.path) else []
+            elif record.intent.operation != "delete" and file.format != "raw" and file.path.is_file():
+                leaks[file.path] = _release_leaks(file)
         except OSError as error:
-            raise ImageIOError(f"{path}: {os.strerror(error.errno or 0)}") from error
+            raise ImageIOError(f"{printable(str(file.path))}: {os.strerror(error.errno or 0)}") from error
         except BackchainError as error:
             if error.exit_code in {5, 6}:
                 raise
@@ -212,16 +213,31 @@ def _remove(path: Path) -> bool:
     return False
 
 
-def _release_leaks(path: Path) -> int:
-    info = read_image_info(path)
-    if info.header is None:
-        return 0
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+def _release_leaks(file: Written) -> int:
+    """Give back what a qcow2 image counts in vain; its content is not asked for its format.
+
+    A guest may have put a qcow2 header into its raw disk, and whoever believed it would cut that disk short.
+
+    Raises:
+        ImageInUseError: Another process uses the image.
+        ImageError: It is not the one that was written, or cannot be written now.
+        OSError: Reading or writing failed.
+    """
+    shown = printable(str(file.path))
+    if file.format != "qcow2":
+        raise UnsupportedImageError(
+            f"{shown}: the journal does not say what it is, so that nothing is given back",
+            "if it is qcow2, qemu-img check -r leaks does that",
+        )
+    descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        locks.take(descriptor, path, writing=True)
-        try:
-            return Qcow2Writer(descriptor, info.header).release_leaks()
-        except BackchainError as error:
-            raise type(error)(f"{info.display_path}: {error.message}", error.hint) from error
+        locks.take(descriptor, file.path, writing=True)
+        info = require_readable(read_image_info(file.path, image_format=file.format))
+        seen = info.fingerprint.inode if info.fingerprint is not None else None
+        if not os.fstat(descriptor).st_ino == file.inode == seen:
+            raise MissingImageError(f"{shown} is another file than the one that was written")
+        with naming(info):
+            require_writable(require_header(info))
+            return Qcow2Writer(descriptor, require_header(info)).release_leaks()
     finally:
         os.close(descriptor)

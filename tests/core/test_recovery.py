@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -28,7 +30,7 @@ from .states import State, States
 from .trial import FORCED, assert_same_view
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from backchain.graph import ChainGraph
@@ -216,6 +218,61 @@ def test_what_a_commit_invalidated_is_known_before_its_end(tmp_path: Path) -> No
     invalid = {i.path for i in graph.images.values() if i.state is ImageState.INVALID}
     assert invalid == {scene.paths["mid"], scene.paths["top"]}
     assert recovery.what_remains(record, graph) is None
+
+
+@pytest.mark.parametrize("flush", [None, "base"])
+@pytest.mark.parametrize("recover", [recovery.tidy_up, lambda record: recovery.finish(record, perform)])
+def test_a_raw_base_that_begins_like_a_qcow2_image_by_now(
+    tmp_path: Path, flush: str | None, recover: Callable[[Record], recovery.Tidied]
+) -> None:
+    """The guest put a disk image at the start of its disk: its bytes are data, and nothing in them is tidied up."""
+    scene = Scene("commit", "raw-base", tmp_path / "images")
+    inner, base, top = tmp_path / "inner.qcow2", scene.paths["base"], scene.paths["top"]
+    qemu.create(inner, 64 * 1024, cluster_size=512)
+    qemu.io(inner, "write -q -P 3 0 8k")
+    start = inner.read_bytes().ljust(16 * 1024, b"\0")
+    inner.write_bytes(start)
+    qemu.io(top, f"write -q -s {inner} 0 {len(start)}")
+    del scene.graph  # it was read before
+    scene.operation = scene.deed.ask(scene)
+    size, view = base.stat().st_size, qemu.view(scene.paths["over"])
+    record = interrupted(scene, tmp_path / "pins", flush)
+    if flush is not None:
+        assert base.read_bytes().startswith(b"QFI\xfb")
+        with pytest.raises(AssertionError, match="format-mismatch"):
+            recovery.finish(record, perform)
+        recover = recovery.tidy_up
+    assert recover(record).problems == ()
+    assert base.stat().st_size == size
+    assert qemu.view(scene.paths["over"]) == view
+    assert_tidy(scene.folder)
+
+
+def test_a_file_that_is_another_by_now_is_not_tidied(tmp_path: Path) -> None:
+    """A copy that took the target's name since may be in use elsewhere, or hold what nobody knows."""
+    scene = Scene("pull", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over")
+    over = scene.paths["over"]
+    shutil.copyfile(over, tmp_path / "copy")
+    (tmp_path / "copy").replace(over)
+    before = qemu.digest(over)
+    (problem,) = recovery.tidy_up(record).problems
+    assert "is another file than the one that was written" in problem
+    assert qemu.digest(over) == before
+
+
+def test_a_journal_of_a_former_version_tells_no_formats(tmp_path: Path) -> None:
+    """It kept the paths alone: what they name is not taken for what its content looks like."""
+    scene = Scene("pull", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over")
+    first, *rest = record.path.read_text().splitlines(keepends=True)
+    intent = json.loads(first)
+    intent["written"] = [w["path"] for w in intent["written"]]
+    record.path.write_text("".join((json.dumps(intent) + "\n", *rest)))
+    (record,) = discover([scene.folder]).interrupted
+    (problem,) = recovery.tidy_up(record).problems
+    assert "the journal does not say what it is" in problem
+    assert qemu.view(scene.paths["over"]) == scene.views["over.qcow2"]
 
 
 def test_a_journal_whose_writer_lives_is_left_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
 from backchain.errors import StalePlanError, UsageError
 from backchain.filename import printable
-from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, sync_folder
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, Written, sync_folder
 from backchain.qcow2.create import create_image
 
 if TYPE_CHECKING:
@@ -45,14 +45,18 @@ def make_overlay(plan: Plan, operation: Snapshot) -> int:
             require_same_file(plan, below.id, descriptor)
         mark = None if any(below.encrypted for below in chain) else BaseMark.of(chain).encode()
         scratch = _scratch_name(operation.overlay)
-        journal = Journal.begin(replace(intent_of(plan), written=(scratch,)))
+        journal = Journal.begin(replace(intent_of(plan), written=(Written(scratch),)))
         try:
             link = (relink.name or "", relink.format or "raw")
             create_image(scratch, info.virtual_size or 0, backing=link, base_mark=mark)
             _take_name(scratch, operation.overlay)
         finally:
             scratch.unlink(missing_ok=True)
-            sync_folder(operation.overlay.parent)  # before the journal goes, which knows of the scratch name
+            try:
+                sync_folder(operation.overlay.parent)  # before the journal goes, which knows of the scratch name
+            except OSError:
+                journal.close()
+                raise
             journal.discard()
     return operation.overlay.stat().st_blocks * 512
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backchain.journal import Intent, Link
+from backchain.journal import Intent, Link, Written
 from backchain.operations import Commit, Delete, Pull, Rebase
 
 if TYPE_CHECKING:
-    from backchain.image import ImageId
+    from backchain.image import ImageId, ImageInfo
     from backchain.plan import Plan
 
 
@@ -25,9 +25,14 @@ def intent_of(plan: Plan) -> Intent:
     )
     return Intent(
         plan.operation.name, _arguments(plan), plan.info(plan.target).path,
-        tuple(plan.info(i).path for i in dict.fromkeys(written)), links,
+        tuple(_written(plan.info(i)) for i in dict.fromkeys(written)), links,
         tuple((plan.before[i].path, plan.fingerprints[i]) for i in spent if i in plan.fingerprints),
     )  # fmt: skip
+
+
+def _written(info: ImageInfo) -> Written:
+    inode = info.fingerprint.inode if info.fingerprint is not None else None
+    return Written(info.path, info.format if inode is not None else None, inode)
 
 
 def _arguments(plan: Plan) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from backchain.clustermap import Qcow2Layer, make_layer
 from backchain.engines.copier import Copier
 from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
-from backchain.errors import BackchainError, StalePlanError, UnsupportedImageError
+from backchain.errors import BackchainError, StalePlanError
 from backchain.image import naming, require_header
 from backchain.jobs import Cell, Phase
 from backchain.journal import Journal, Stage
 from backchain.operations import Commit, Delete, Snapshot
 from backchain.qcow2 import format as fmt
-from backchain.qcow2.writer import Qcow2Writer
+from backchain.qcow2.writer import Qcow2Writer, require_writable
 from backchain.shapes import shape_of
 from backchain.transfer import transfer_of
 from backchain.verify import Extent, Verifier
@@ -81,8 +81,8 @@ class Rewriting:
         require_same_file(self._plan, image, descriptor)
         self._descriptors[image] = descriptor
         if writing and info.format == "qcow2":
-            _check_writable(info.display_path, require_header(info).incompatible_features)
             with naming(info):
+                require_writable(require_header(info))
                 self._writers[image] = Qcow2Writer(descriptor, require_header(info))
 
     def perform(self, extent: Extent) -> Extent:
@@ -236,14 +236,3 @@ class Rewriting:
         name = os.fsencode(relink.name) if relink.name is not None else None
         with naming(self._plan.before[relink.image]):
             self._writers[relink.image].set_backing(name, relink.format)
-
-
-def _check_writable(name: str, incompatible: int) -> None:
-    """Refuse what is read but not written here.
-
-    Raises:
-        UnsupportedImageError: The image is dirty, corrupt, or has a feature that is not written.
-    """
-    allowed = fmt.INCOMPAT_COMPRESSION | fmt.INCOMPAT_EXTL2
-    if incompatible & ~allowed:
-        raise UnsupportedImageError(f"{name}: incompatible features {incompatible & ~allowed:#x} are not written")

@@ -121,10 +121,15 @@ def recorded_format(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
             f"can forge: record it with backchain rebase -u -F",
         )  # fmt: skip
     elif recorded != found:
+        advice = f"which is {found}; correct it with backchain rebase -u -F"
+        if (recorded, found) == ("raw", "qcow2"):  # to correct what is right would show the guest another disk
+            advice = (
+                "which begins like a qcow2 image; if a guest has written that into its raw disk, leave the record as "
+                "it is and use qemu-img; if it is a qcow2 image, correct the record with backchain rebase -u -F"
+            )
         yield Hazard(
             "format-mismatch", BLOCK, (image, backing),
-            f"{info.name} records the format {printable(recorded)} for {graph[backing].name}, which is "
-            f"{found}; correct it with backchain rebase -u -F",
+            f"{info.name} records the format {printable(recorded)} for {graph[backing].name}, {advice}",
         )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backchain.errors import MalformedImageError
+from backchain.errors import MalformedImageError, UnsupportedImageError
 from backchain.hostfile import write_all
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
@@ -46,6 +46,17 @@ class _TableWrite:
     first: int
     words: NDArray[np.uint64]
     fresh: bool
+
+
+def require_writable(header: Header) -> None:
+    """Refuse what is read but not written here.
+
+    Raises:
+        UnsupportedImageError: The image is dirty, corrupt, or has a feature that is not written.
+    """
+    others = header.incompatible_features & ~(fmt.INCOMPAT_COMPRESSION | fmt.INCOMPAT_EXTL2)
+    if others:
+        raise UnsupportedImageError(f"incompatible features {others:#x} are not written")
 
 
 class Qcow2Writer:
