@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ import click
 from backchain import __version__
 from backchain.errors import BackchainError, JobCancelledError
 from backchain.filename import printable
+from backchain_tui import streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,14 +104,11 @@ def cli() -> None:
 def main() -> None:
     """Run the program; never returns."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core for matrices; there are none here
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name out of a file may hold what the terminal's encoding lacks
-            stream.reconfigure(errors="backslashreplace")
+    streams.prepare()
     status = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # it is when it was closed before the program began
-            with contextlib.suppress(OSError):
-                stream.flush()
+        with contextlib.suppress(OSError):
+            stream.flush()
     if threading.active_count() == 1:  # to take the interpreter apart is a tenth of a short command's time
         os._exit(status)
     sys.exit(status)
@@ -119,18 +116,19 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and give its exit status; every failure becomes one line on standard error."""
+    status = 0
     try:
         with cli.make_context("backchain", list(arguments)) as context:
-            status = cli.invoke(context)
+            answer = cli.invoke(context)
+        status = answer if isinstance(answer, int) else 0
         sys.stdout.flush()
-        return status if isinstance(status, int) else 0
-    except BrokenPipeError:
-        _close_stdout()
-        return 0
+    except BrokenPipeError:  # whoever asked has read enough
+        streams.let_go(sys.stdout)
     except Exception as error:  # noqa: BLE001 - the last place that can still say it in one line
         return _report(error)
     except KeyboardInterrupt:
         return _say("cancelled", JobCancelledError.exit_code)
+    return status
 
 
 def _report(error: Exception) -> int:
@@ -162,10 +160,3 @@ def _say(message: str, status: int) -> int:
     with contextlib.suppress(OSError):  # nobody may read standard error any more; the exit status still says it
         print(f"backchain: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
     return status
-
-
-def _close_stdout() -> None:
-    """Point standard output nowhere, so that Python's own flush at exit meets no closed pipe."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)

@@ -17,6 +17,7 @@ import click
 from backchain.errors import BackchainError, BlockedError, ImageInUseError, UsageError
 from backchain.filename import has_protocol, printable
 from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
+from backchain_tui.streams import say
 
 if TYPE_CHECKING:
     from backchain.engines.base import Engine
@@ -86,7 +87,7 @@ class Request:
 
 def print_json(document: dict[str, Any]) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(document, indent=2))
+    say(json.dumps(document, indent=2))
 
 
 def changing_options(command: _Command) -> _Command:
@@ -227,7 +228,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
     if as_json:
         print_json(plan.to_json())
     else:
-        click.echo(plan_text(plan), nl=False)
+        say(plan_text(plan), nl=False)
 
 
 def _ask(plan: Plan) -> None:
@@ -241,7 +242,7 @@ def _ask(plan: Plan) -> None:
 
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError("nothing was changed: there is no terminal to ask on", "give -y to go on, -n to see the plan")
-    click.echo(plan_text(plan), nl=False, err=True)
+    say(plan_text(plan), nl=False, err=True)
     click.confirm("Go on?", abort=True, err=True)
 
 
@@ -275,7 +276,7 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) ->
         from backchain_tui.plan_words import closing
 
         also = f" Removed: {', '.join(Path(p).name for p in removed)}." if removed else ""
-        click.echo(printable(closing(plan, job.progress()) + also))
+        say(printable(closing(plan, job.progress()) + also))
     if refused is not None:
         raise type(refused)(f"done, but what it left behind stays: {refused.message}", refused.hint)
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backchain.filename import printable
+from backchain_tui.streams import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def demo(folder: Path | None, *, keep: bool, no_ui: bool, ascii_only: bool) -> i
 
     with _lab_folder(folder, keep=keep or no_ui) as place:
         make_lab(place)
-        click.echo(f"The lab is in {printable(str(place))}", err=not no_ui)
+        say(f"The lab is in {printable(str(place))}", err=not no_ui)
         return 0 if no_ui else open_app((place,), lab=True, ascii_only=ascii_only)
 
 

@@ -9,6 +9,7 @@ import click
 
 from backchain.errors import UsageError
 from backchain_tui.commands.changing import Emit, Request, changing_options, execute, print_json
+from backchain_tui.streams import say
 
 if TYPE_CHECKING:
     from backchain.journal import Record
@@ -46,7 +47,7 @@ def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) 
     if request.as_json:
         print_json({"finished" if finish else "undone": results})
     elif not records and not request.quiet:
-        click.echo("No interrupted job was found.")
+        say("No interrupted job was found.")
     return 0
 
 
@@ -57,13 +58,13 @@ def _tell(records: list[Record], *, as_json: bool) -> int:
         print_json({"interrupted": [_to_json(r) for r in records]})
         return 0
     for record in records:
-        click.echo(headline(record))
+        say(headline(record))
         for line in story(record, _rest(record)):
-            click.echo(f"  {line}")
+            say(f"  {line}")
     if records:
-        click.echo("backchain recover --finish goes on with what is left, --undo leaves it.")
+        say("backchain recover --finish goes on with what is left, --undo leaves it.")
     else:
-        click.echo("No interrupted job was found.")
+        say("No interrupted job was found.")
     return 0
 
 
@@ -108,7 +109,7 @@ def _undo(record: Record, request: Request) -> dict[str, Any]:
         click.confirm(f"{headline(record)}: leave it as it is and forget it?", abort=True, err=True)
     tidied = tidy_up(record)
     if not request.quiet and not request.as_json:
-        click.echo(f"{headline(record)}: {tidied_text(tidied)}")
+        say(f"{headline(record)}: {tidied_text(tidied)}")
     return {
         "operation": record.intent.operation,
         "target": str(record.intent.target),
