@@ -84,6 +84,11 @@ class Transfer:
         self.cell_size = header.cluster_size if header else layers[0].info.cluster_size or 65536
 
     @property
+    def end(self) -> int:
+        """Guest offset in bytes at which the target's disk ends after the operation."""
+        return max(self.layers[self.target].size, self.size)
+
+    @property
     def target_header(self) -> Header | None:
         """The target's qcow2 header, or None for a raw target."""
         layer = self.layers[self.target]
@@ -172,7 +177,7 @@ class Transfer:
             zero_bytes = np.bincount(where, zero_bytes, shape[0] * shape[1])
         data_bytes, zero_bytes = data_bytes.reshape(shape), zero_bytes.reshape(shape)
         unit_start = clusters[:, None] * size + np.arange(shape[1]) * unit
-        unit_bytes = np.minimum(unit, max(layer.size, self.size) - unit_start)
+        unit_bytes = np.minimum(unit, self.end - unit_start)
         plain = ~had.alloc & ~had.zero & (unit_start >= self._backing_after)
         idle = (data_bytes == 0) & (had.zero | plain)
         touched = (data_bytes + zero_bytes > 0) & ~idle
@@ -192,6 +197,7 @@ class Transfer:
         pieces = moving.take((touched & ~zeroed & ~partly).reshape(-1)[where])
         if partly.any():
             pieces = pieces.merged(self._view(unit_start[partly], (unit_start + unit_bytes)[partly]).cut(unit))
+        pieces = pieces.merged(_zeros_from(self.end, unit_start[whole], unit))
         cells, place = (clusters, row) if counted is moving else distinct(counted.guest // size)
         zero = np.ones(len(cells), bool)
         zero[np.searchsorted(cells, pieces.guest // size)] = False
@@ -217,6 +223,21 @@ class Transfer:
         layer = np.full(count, np.iinfo(np.int64).max, np.int64)
         np.minimum.at(layer, place, own)
         return layer
+
+
+def _zeros_from(end: int, fresh: NDArray[np.int64], unit: int) -> Pieces:
+    """Give the rest of a newly allocated unit behind the end of the disk, if there is one, as a piece of zeros.
+
+    QEMU fills such a unit up, too: a disk that grows later must not show what a host cluster held before.
+
+    Args:
+        end: Guest offset in bytes at which the disk ends.
+        fresh: int64, ascending: guest offsets of the units, of which the last alone can reach past the end.
+        unit: Bytes of a unit.
+    """
+    length = int(fresh[-1]) + unit - end if len(fresh) else 0
+    runs = Runs.one(end, end + max(length, 0), RunState.ZERO)
+    return Pieces.of(runs, np.array([length > 0]))
 
 
 def _rows(had: Had, keep: NDArray[np.bool_] | slice) -> Had:
