@@ -10,6 +10,7 @@ import errno
 import os
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -20,7 +21,11 @@ COPY_CHUNK: Final = 1024 * 1024
 
 PUNCH_HOLE: Final = 0x02 | 0x01
 """FALLOC_FL_PUNCH_HOLE and FALLOC_FL_KEEP_SIZE."""
-_NO_KERNEL_COPY: Final = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY}
+_NO_KERNEL_COPY: Final = {
+    errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ETXTBSY,
+    524,  # ENOTSUPP, the kernel's own, which NFS has let through
+}  # fmt: skip
+"""Errors of copy_file_range after which bytes are read and written instead."""
 
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
@@ -44,6 +49,19 @@ def write_zeros(descriptor: int, offset: int, length: int) -> None:
         offset, length = offset + part, length - part
 
 
+def read_into(descriptor: int, place: memoryview, offset: int) -> int:
+    """Read what there is at `offset` (bytes) of a file, as much as fits; give the number of bytes, 0 at its end.
+
+    Raises:
+        OSError: Reading failed; it names the file, which is not the one that is written.
+    """
+    try:
+        return os.preadv(descriptor, [place], offset)
+    except OSError as error:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        raise OSError(error.errno, error.strerror, str(name)) from error
+
+
 def copy_range(source: int, target: int, source_offset: int, target_offset: int, length: int) -> None:
     """Copy bytes between files inside the kernel, sharing extents where the file system can.
 
@@ -52,21 +70,29 @@ def copy_range(source: int, target: int, source_offset: int, target_offset: int,
     Raises:
         OSError: Reading or writing failed.
     """
-    rest = length
-    while rest > 0:
-        part = min(rest, COPY_CHUNK)
-        try:
-            copied = os.copy_file_range(source, target, part, source_offset, target_offset)
-        except OSError as error:
-            if error.errno not in _NO_KERNEL_COPY:
-                raise
-            data = os.pread(source, part, source_offset)
-            write_all(target, data, target_offset)
-            copied = len(data)
-        if copied == 0:
-            write_zeros(target, target_offset, rest)
-            break
-        source_offset, target_offset, rest = source_offset + copied, target_offset + copied, rest - copied
+    while length > 0:
+        part = min(length, COPY_CHUNK)
+        copied = _copy_inside(source, target, source_offset, target_offset, part)
+        if not copied:  # the source ends here; or it is on one of the file systems that claim so
+            data = memoryview(bytearray(part))
+            copied = read_into(source, data, source_offset)
+            if not copied:
+                write_zeros(target, target_offset, length)
+                return
+            write_all(target, data[:copied], target_offset)
+        source_offset, target_offset, length = source_offset + copied, target_offset + copied, length - copied
+
+
+def _copy_inside(source: int, target: int, source_offset: int, target_offset: int, length: int) -> int:
+    """Have the kernel copy; give the bytes that it did, 0 where it cannot."""
+    try:
+        return os.copy_file_range(source, target, length, source_offset, target_offset)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            read_into(source, memoryview(bytearray(length)), source_offset)  # it says so if this is what fails
+        if error.errno not in _NO_KERNEL_COPY:
+            raise
+        return 0
 
 
 class Writeback:

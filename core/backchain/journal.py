@@ -45,7 +45,7 @@ class Stage(StrEnum):
     CLEANING = "cleaning"
     """Links are changed; what is no longer needed is released."""
     ABANDONED = "abandoned"
-    """The operation ended by itself amid its work (cancelled, or an error); all is tidy, and half of it is done."""
+    """The operation ended by itself amid its work (cancelled, or an error); half of it is done."""
     LEFT = "left"
     """It is done; the journal remembers what it has invalidated."""
 

@@ -95,9 +95,10 @@ class Verifier:
             if only not in {None, e.image}:
                 continue
             if view_digest(_infos(self._plan.after, e.image, fresh=True), e.ranges) != self._digests[e.image]:
+                state = "nothing was relinked or removed" if only is None else "its base had been verified before"
                 raise VerificationError(
                     f"{self._plan.before[e.image].display_path} does not read what it should after this operation",
-                    "nothing was relinked or removed; check the images with qemu-img check, and report this",
+                    f"{state}; check the images with qemu-img check, and report this",
                 )
 
 

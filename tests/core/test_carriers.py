@@ -7,6 +7,7 @@ import fcntl
 import os
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -15,15 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backchain.engines import copier
+from backchain.engines.builtin import BuiltinEngine
 from backchain.engines.carriers import MOST_BYTES, DirectCarrier, KernelCarrier, Load, carrier_to
+from backchain.errors import ImageIOError
+from backchain.hostfile import copy_range
+from backchain.jobs import Job
 
+from . import planned, qemu
 from .mounting import mounted
 from .strategies import WAYS
 from .trial import carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from backchain.engines.carriers import Carrier
 
@@ -219,3 +224,59 @@ def test_by_the_kernel_where_nothing_goes_past_the_cache(files: Files) -> None:
 
     with mock.patch.object(os, "open", refuse):
         assert way_chosen(files) is KernelCarrier
+
+
+# --- what a file system may answer ------------------------------------------------------------------------------------
+
+
+def _nothing(*_: object) -> int:
+    return 0
+
+
+def _failing(number: int) -> Callable[..., int]:
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("answer", [_nothing, *map(_failing, (errno.EXDEV, 524))], ids=["0", "EXDEV", "ENOTSUPP"])
+def test_a_kernel_that_does_not_copy(tmp_path: Path, answer: Callable[..., int]) -> None:
+    """Some file systems say that nothing is left, amid a file: what it holds is read, and never taken for zeros."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    one.write_bytes(content := bytes(range(1, 251)) * 10_000)
+    other.touch()
+    with one.open("rb") as source, other.open("r+b") as target, mock.patch("os.copy_file_range", answer):
+        copy_range(source.fileno(), target.fileno(), 7, 5, len(content))
+    assert other.read_bytes() == bytes(5) + content[7:] + bytes(7)
+
+
+@pytest.mark.parametrize("way", ["direct", "kernel"])
+def test_the_file_that_cannot_be_read_is_named(tmp_path: Path, way: Way) -> None:
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    qemu.create(base, 1 << 20)
+    qemu.create(top, 1 << 20, backing=base)
+    qemu.io(top, "write -q -P 7 0 192k")
+    plan = planned.commit(base, top)
+    fail, real = _failing(errno.EIO), os.preadv
+
+    def read(descriptor: int, *arguments: Any) -> int:
+        amid = job.progress().phase == "copying" and Path(f"/proc/self/fd/{descriptor}").readlink() == top
+        return fail() if amid else real(descriptor, *arguments)
+
+    job = Job(plan)
+    failing = mock.patch.multiple("os", copy_file_range=fail, preadv=read)
+    with carried(way), failing, pytest.raises(ImageIOError) as caught:
+        BuiltinEngine().run(plan, job)
+    assert caught.value.message == f"{top}: Input/output error"
+    assert qemu.view(top)[: 192 << 10] == b"\7" * (192 << 10)
+
+
+def test_advice_that_is_not_taken_is_no_error(tmp_path: Path) -> None:
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    qemu.create(base, 1 << 20)
+    qemu.create(top, 1 << 20, backing=base)
+    qemu.io(top, "write -q -P 7 0 192k")
+    with carried("direct"), mock.patch("os.posix_fadvise", _failing(errno.EINVAL)):
+        planned.run(planned.commit(base, top))
+    assert qemu.view(base)[: 192 << 10] == b"\7" * (192 << 10)

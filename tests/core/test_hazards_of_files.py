@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
+
+import pytest
 
 from backchain.discover import discover
-from backchain.operations import Commit, Delete, Rebase, Snapshot
+from backchain.errors import BlockedError
+from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain.plan import Hazard, Severity
 from backchain.planning import make_plan
 
 from . import qemu
 from .images import chain_of
 from .planned import codes, commit, delete, hazard, node, rebase, refused, run
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import pytest
-
 
 MIB = 1 << 20
 
@@ -134,3 +132,29 @@ def test_a_hazard_is_said_with_its_images_and_in_one_line(tmp_path: Path) -> Non
         assert "\n" not in h.message
         assert any(plan.before[i].name in h.message for plan in plans for i in h.images if i in plan.before)
     assert Commit.name == "commit"
+
+
+def test_a_qcow2_image_on_a_block_device_is_read_and_not_written(tmp_path: Path) -> None:
+    """It has no length that could be changed; nothing is begun that would have to be given up."""
+    file, top = tmp_path / "file", tmp_path / "top.qcow2"
+    qemu.create(file, MIB)
+    qemu.io(file, "write -q -P 5 0 64k")
+    with file.open("r+b") as disk:
+        disk.truncate(2 * MIB)
+    done = qemu.attempt("losetup", "--find", "--show", file) if shutil.which("losetup") else None
+    if done is None or done.returncode:
+        pytest.skip("no block device can be made here")
+    device = Path(done.stdout.strip())
+    try:
+        qemu.create(top, MIB, backing=device, backing_format="qcow2")
+        graph = discover([top], scan=[tmp_path])
+        down = make_plan(graph, Commit(node(graph, device), node(graph, top)))
+        assert "on a block device" in hazard(down, "permission").message
+        with pytest.raises(BlockedError):
+            run(down)
+        up = make_plan(graph, Pull(node(graph, top), None))
+        assert "permission" not in codes(up)
+        run(up, "untrusted-link")
+        assert qemu.view(top)[:65536] == b"\5" * 65536
+    finally:
+        qemu.run("losetup", "--detach", device)

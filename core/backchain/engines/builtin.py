@@ -15,6 +15,7 @@ from backchain.engines import files
 from backchain.engines.base import Result
 from backchain.engines.rewriting import Rewriting
 from backchain.errors import BackchainError, BlockedError, ImageInUseError, ImageIOError
+from backchain.filename import printable
 from backchain.operations import Delete, Snapshot
 from backchain.verify import Extent
 
@@ -44,8 +45,10 @@ class BuiltinEngine:
             job.end(error)
             raise
         except OSError as error:
+            named = isinstance(error.filename, str)
+            where = printable(error.filename) if named else plan.info(plan.target).display_path
             failure = ImageIOError(
-                f"{plan.info(plan.target).display_path}: {os.strerror(error.errno or 0)}",
+                f"{where}: {os.strerror(error.errno or 0)}",
                 "the chain still reads the same; mend the cause and run it again",
             )
             job.end(failure)

@@ -16,10 +16,11 @@ import mmap
 import os
 import struct
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backchain.hostfile import Writeback, copy_range, write_all, write_zeros
+from backchain.hostfile import Writeback, copy_range, read_into, write_all, write_zeros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -75,12 +76,12 @@ class Carrier(Protocol):
         """
 
     def close(self) -> None:
-        """Stop; nothing is written afterwards, and what was not delivered is not."""
+        """Stop; nothing is written afterwards. What was given and not delivered may be written or not."""
 
 
 def carrier_to(target: int, sources: Iterable[int]) -> Carrier:
     """Choose the way to a target (descriptor, open for reading and writing) from some sources (descriptors)."""
-    on_disk = os.major(os.fstat(target).st_dev) != 0  # file systems without a block device of their own have none
+    on_disk = os.major(os.fstat(target).st_dev) != 0  # else in memory, elsewhere, or on file systems laid over others
     if on_disk and not any(_shares_extents(source, target) for source in sources):
         try:
             direct = os.open(f"/proc/self/fd/{target}", os.O_RDWR | os.O_DIRECT | os.O_CLOEXEC)
@@ -152,7 +153,8 @@ class DirectCarrier:
             if len(self._on_their_way) > _THREADS:
                 delivered = self._receive()
         if isinstance(load.source, int):  # several reads are under way before the first of them is waited for
-            os.posix_fadvise(load.source, load.offset, load.length, os.POSIX_FADV_WILLNEED)
+            with suppress(OSError):  # it is advice
+                os.posix_fadvise(load.source, load.offset, load.length, os.POSIX_FADV_WILLNEED)
         self._gathered.append(load)
         self._bytes += load.length
         return delivered
@@ -193,7 +195,7 @@ class DirectCarrier:
         return buffer
 
     def _write(self, data: memoryview, to: int) -> None:
-        """Write past the page cache as much as can be, the rest through it."""
+        """Write the whole pages past the page cache and the rest through it; all of it, where pages do not fit."""
         whole = len(data) // _ALIGNMENT * _ALIGNMENT if to % _ALIGNMENT == 0 else 0
         written = 0
         if whole:
@@ -224,7 +226,7 @@ def _fill(place: memoryview, load: Load) -> None:
     elif isinstance(load.source, int):
         filled = 0
         while filled < load.length:
-            got = os.preadv(load.source, [place[filled:]], load.offset + filled)
+            got = read_into(load.source, place[filled:], load.offset + filled)
             if not got:  # the file ends here; the rest reads as zeros
                 place[filled:] = bytes(load.length - filled)
                 break

@@ -52,7 +52,14 @@ def damaged_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Haz
 
 
 def permission(facts: Facts) -> Iterator[Hazard]:
-    """A file that this user may not read or write."""
+    """A file that this user may not read or write, or that is not written here."""
+    for image in facts.shape.written:
+        info = facts.graph[image]
+        if info.format == "qcow2" and info.fingerprint is not None and info.path.is_block_device():
+            yield Hazard(
+                "permission", BLOCK, (image,),
+                f"{info.name} is a qcow2 image on a block device, which is not written here; use qemu-img",
+            )  # fmt: skip
     for image in facts.shape.involved:
         info = facts.graph[image]
         mode = os.W_OK | os.R_OK if image in facts.shape.written else os.R_OK
