@@ -11,6 +11,8 @@ import pytest
 
 import backchain
 
+from .images import chain_of
+
 ROOT = Path(__file__).parents[2]
 
 FOLDERS = {"core", "tui", "tests", "screenshots"}
@@ -37,6 +39,15 @@ def test_no_module_of_the_library_loads_the_screen() -> None:
     modules, *loaded = done.stdout.split()
     assert int(modules) > 20
     assert loaded == []
+
+
+def test_the_graph_is_made_without_numpy(tmp_path: Path) -> None:
+    chain_of(tmp_path, "base", "top")
+    code = (
+        "import sys; from pathlib import Path; from backchain.discover import discover;"
+        "assert len(discover([Path(sys.argv[1])])) == 2; sys.exit('numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, tmp_path], check=False).returncode == 0
 
 
 def test_the_version_is_said_once_more_in_the_package() -> None:

@@ -18,6 +18,28 @@ _SIDEWAYS = 3
 """Rows that a column to the side counts for: a box further down in line is nearer than one beside it."""
 
 
+def step(
+    where: str, graph: ChainGraph, scene: Scene, image: ImageId | None, visited: Mapping[ImageId, ImageId]
+) -> ImageId | None:  # fmt: skip
+    """Give the image to the left or right, up or down of `image`, or at the home or end of its chain; None if none.
+
+    From no image, or one without a box, every way leads to the first that has one.
+    """
+    if image is None or image not in graph or scene.rect(image) is None:
+        return next(iter(scene.images()), None)
+    match where:
+        case "left":
+            return backing(graph, scene, image)
+        case "right":
+            return overlay(graph, scene, image, visited)
+        case "home":
+            return base(graph, scene, image)
+        case "end":
+            return leaf(graph, scene, image, visited)
+        case _:
+            return vertical(scene, image, -1 if where == "up" else 1)
+
+
 def backing(graph: ChainGraph, scene: Scene, image: ImageId) -> ImageId | None:
     """Give the nearest image below `image` in its chain that has a box, or None."""
     return next((i for i in graph.chain(image)[1:] if scene.rect(i) is not None), None)

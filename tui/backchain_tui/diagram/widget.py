@@ -46,7 +46,7 @@ from backchain_tui.diagram.picture import Picture
 from backchain_tui.theme import Palette
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
 
     from textual import events
 
@@ -326,21 +326,9 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def action_walk(self, where: str) -> None:
         """Move the cursor: left, right, up, down, home or end."""
-        graph, scene, cursor = self._picture.graph, self._picture.scene, self.cursor
-        if graph is None or scene is None or not len(graph):
-            return
-        if cursor is None or cursor not in graph or scene.rect(cursor) is None:
-            self.cursor = next(iter(scene.images()), cursor)
-            return
-        steps: dict[str, Callable[[], ImageId | None]] = {
-            "left": lambda: walk.backing(graph, scene, cursor),
-            "right": lambda: walk.overlay(graph, scene, cursor, self._visited),
-            "up": lambda: walk.vertical(scene, cursor, -1),
-            "down": lambda: walk.vertical(scene, cursor, 1),
-            "home": lambda: walk.base(graph, scene, cursor),
-            "end": lambda: walk.leaf(graph, scene, cursor, self._visited),
-        }
-        self.cursor = steps[where]() or cursor
+        graph, scene = self._picture.graph, self._picture.scene
+        if graph is not None and scene is not None and len(graph):
+            self.cursor = walk.step(where, graph, scene, self.cursor, self._visited) or self.cursor
 
     def action_activate(self) -> None:
         """Choose the image under the cursor."""
