@@ -1,7 +1,7 @@
 """Settings that every test shares.
 
 ``BACKCHAIN_PROFILE`` picks how hard hypothesis searches: ``dev`` (few examples), ``ci`` (more, the same ones in
-every run) or ``hunt`` (as many as an evening allows).
+every run) or ``hunt`` (as many as an evening allows; with ``--timeout 0``).
 """
 
 from __future__ import annotations
