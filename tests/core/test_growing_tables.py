@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
 from backchain.discover import discover
 from backchain.engines.builtin import BuiltinEngine
+from backchain.hostfile import write_all
 from backchain.jobs import Job
 from backchain.operations import Commit, Pull
 from backchain.planning import make_plan
@@ -57,3 +60,26 @@ def test_tables_grow(tiny_tables: tuple[Path, Path, Path], verb: str) -> None:
         size = qemu.info(base)["virtual-size"]
         assert size == (12 if verb == "commit" else 6) * MIB
     assert [p["filename"] for p in qemu.backing_chain(top)] == [str(top), *([str(base)] if operation.base else [])]
+
+
+def test_no_refcount_block_is_linked_before_the_one_that_counts_it(tmp_path: Path) -> None:
+    """A kill between the writes that link the many new blocks of a batch leaves leaks at worst."""
+    base, top, state = (tmp_path / f"{name}.qcow2" for name in ("base", "top", "state"))
+    qemu.create(base, 8 * MIB, cluster_size=512)
+    qemu.create(top, 8 * MIB, backing=base, cluster_size=512)
+    qemu.io(base, "write -q -P 2 0 1100k")
+    graph = discover([tmp_path])
+    plan = make_plan(graph, Pull(next(i for i in graph if graph[i].path == top), None))
+    killed = []
+
+    def write(descriptor: int, data: bytes, offset: int) -> None:
+        shutil.copyfile(top, state)
+        found = qemu.check(state)
+        killed.append(found.status)
+        assert not found.corruptions, found.text
+        write_all(descriptor, data, offset)
+
+    with mock.patch("backchain.qcow2.allocator.write_all", write):
+        BuiltinEngine().run(plan, Job(plan))
+    assert len(killed) > 8
+    assert qemu.check(top).clean

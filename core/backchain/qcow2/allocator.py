@@ -6,6 +6,7 @@ decrements must not before it has been unlinked and flushed. The caller keeps th
 
 from __future__ import annotations
 
+import os
 import struct
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _REFTABLE_FIELDS_OFFSET = 48
 """Offset of refcount_table_offset and refcount_table_clusters in the header, bytes."""
+_SECTOR_ENTRIES = fmt.SECTOR // 8
 _CLEAN_BLOCKS_KEPT = 64
 _PUNCHED_AT_ONCE = 65536
 
@@ -152,6 +154,9 @@ class Allocator:
     def link_blocks(self) -> None:
         """Link new refcount blocks, or the moved table; what they hold must have been flushed.
 
+        A new block lies at the end of the file as it was then, so that it is counted by itself or by one behind it:
+        the last are linked first, a sector of the table at a time, as a sector is written as a whole or not at all.
+
         Raises:
             OSError: A write failed.
         """
@@ -159,8 +164,11 @@ class Allocator:
             fields = struct.pack(">QI", self._table_offset, self._table_clusters)
             write_all(self._descriptor, fields, _REFTABLE_FIELDS_OFFSET)
         else:
-            for index in sorted(self._unlinked):
-                write_all(self._descriptor, struct.pack(">Q", int(self.table[index])), self._table_offset + 8 * index)
+            for number, sector in enumerate(sorted({i // _SECTOR_ENTRIES for i in self._unlinked}, reverse=True)):
+                if number:
+                    os.fdatasync(self._descriptor)
+                entries = self.table[sector * _SECTOR_ENTRIES : (sector + 1) * _SECTOR_ENTRIES]
+                write_all(self._descriptor, entries.astype(">u8").tobytes(), self._table_offset + sector * fmt.SECTOR)
         self._unlinked.clear()
 
     def take_old_table(self) -> NDArray[np.int64]:
