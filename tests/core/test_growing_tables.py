@@ -11,6 +11,7 @@ import pytest
 from backchain.discover import discover
 from backchain.engines.builtin import BuiltinEngine
 from backchain.hostfile import write_all
+from backchain.image import read_image_info, require_header
 from backchain.jobs import Job
 from backchain.operations import Commit, Pull
 from backchain.planning import make_plan
@@ -62,24 +63,32 @@ def test_tables_grow(tiny_tables: tuple[Path, Path, Path], verb: str) -> None:
     assert [p["filename"] for p in qemu.backing_chain(top)] == [str(top), *([str(base)] if operation.base else [])]
 
 
-def test_no_refcount_block_is_linked_before_the_one_that_counts_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bits", "there", "sectors"), [(16, 0, 1), (64, 9400, 2)])
+def test_no_refcount_block_is_linked_before_the_one_that_counts_it(
+    tmp_path: Path, bits: int, there: int, sectors: int
+) -> None:
     """A kill between the writes that link the many new blocks of a batch leaves leaks at worst."""
     base, top, state = (tmp_path / f"{name}.qcow2" for name in ("base", "top", "state"))
-    qemu.create(base, 8 * MIB, cluster_size=512)
-    qemu.create(top, 8 * MIB, backing=base, cluster_size=512)
+    qemu.create(base, 20 * MIB, cluster_size=512)
+    qemu.create(top, 20 * MIB, backing=base, cluster_size=512, refcount_bits=bits)
+    if there:
+        qemu.io(top, f"write -q -P 1 8M {there}k")
     qemu.io(base, "write -q -P 2 0 1100k")
     graph = discover([tmp_path])
     plan = make_plan(graph, Pull(next(i for i in graph if graph[i].path == top), None))
-    killed = []
+    linked = []
 
     def write(descriptor: int, data: bytes, offset: int) -> None:
+        header = require_header(read_image_info(top))
+        place = offset - header.refcount_table_offset
+        if 0 <= place < header.refcount_table_clusters * 512:
+            linked.append(place // 512)
         shutil.copyfile(top, state)
         found = qemu.check(state)
-        killed.append(found.status)
         assert not found.corruptions, found.text
         write_all(descriptor, data, offset)
 
     with mock.patch("backchain.qcow2.allocator.write_all", write):
         BuiltinEngine().run(plan, Job(plan))
-    assert len(killed) > 8
+    assert len(set(linked)) == sectors
     assert qemu.check(top).clean

@@ -124,8 +124,8 @@ def recorded_format(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
         advice = f"which is {found}; correct it with backchain rebase -u -F"
         if (recorded, found) == ("raw", "qcow2"):  # to correct what is right would show the guest another disk
             advice = (
-                "which begins like a qcow2 image; if a guest has written that into its raw disk, leave the record as "
-                "it is and use qemu-img; if it is a qcow2 image, correct the record with backchain rebase -u -F"
+                "which begins like a qcow2 image; a guest may have written that into its raw disk, so let qemu-img do "
+                "it; only if the record is wrong, correct it with backchain rebase -u -F"
             )
         yield Hazard(
             "format-mismatch", BLOCK, (image, backing),

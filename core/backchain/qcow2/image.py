@@ -50,13 +50,7 @@ class Qcow2File:
     """
 
     def __init__(self, descriptor: int, header: Header, file_size: int, workspace: Workspace | None = None) -> None:
-        """Read the L1 table.
-
-        Args:
-            descriptor: See the attributes.
-            header: See the attributes.
-            file_size: See the attributes.
-            workspace: Memory that is shared with files which are read in turn with this one; None takes its own.
+        """Read the L1 table; `workspace` is shared with files that are read in turn with this one, None takes its own.
 
         Raises:
             MalformedImageError: It is cut short, or names an L2 table twice: a small file could then stand for
