@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backchain.chain import open_chain
-from backchain_tui import cli, collector
+from backchain_tui import cli, collector, heap
 from backchain_tui.diagram.layout import Zoom
 from backchain_tui.diagram.picture import Picture
 from backchain_tui.mapview import MapView
@@ -92,8 +92,9 @@ WORK = {"command": command, "cluster_map": cluster_map, "lay_out_forest": lay_ou
 
 
 def main() -> None:
-    """Answer requests until there are no more; the collector is set up as the program does it."""
+    """Answer requests until there are no more; heap and collector are set up as the program does it."""
     answers = sys.stdout
+    heap.keep()
     collector.hold()
     lay_out_forest(30)
     collector.resume()

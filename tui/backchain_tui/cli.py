@@ -18,7 +18,7 @@ import click
 from backchain import __version__
 from backchain.errors import BackchainError, JobCancelledError
 from backchain.filename import printable
-from backchain_tui import streams
+from backchain_tui import heap, streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +104,7 @@ def cli() -> None:
 def main() -> None:
     """Run the program; never returns."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core for matrices; there are none here
+    heap.keep()
     streams.prepare()
     status = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):

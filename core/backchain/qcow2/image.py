@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _DECODED_TABLE_BYTES = 256 * 1024
 """Bytes of L2 tables that are decoded at once; see `backchain.qcow2.tables`."""
 
-_WINDOW_TABLE_BYTES = 4 * _DECODED_TABLE_BYTES
-"""Bytes of L2 tables whose runs make a window: what is done with them takes as long for many runs as for few."""
+_WINDOW_TABLE_BYTES = 8 * _DECODED_TABLE_BYTES
+"""Bytes of L2 tables whose runs make a window: what is done with them takes as long for some thousand as for a few."""
 
 _L1_AT_ONCE = 4096
 """L1 entries that are looked at together for the next one that is in use."""
