@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BLOCK = 65536
 """Bytes that are hashed at once; samples are of this size."""
 
-_WINDOW_PART = 4
+_WINDOW_PART = 16
 """Samples are mapped together within such a part of a window."""
 
 Range = tuple[int, int]
@@ -59,7 +59,7 @@ def view_digest(images: Sequence[ImageInfo], ranges: Sequence[Range], *, size: i
 def _together(ranges: Sequence[Range], layers: Sequence[Layer]) -> Iterator[list[Range]]:
     """Yield the ranges in groups that are mapped at once, what lies between them too; long ranges are cut up.
 
-    To map a few L2 tables takes as long as to map a block, so that samples which lie close are mapped together.
+    To map an L2 table or two takes as long as to map a block, so that samples which lie close are mapped together.
     """
     step = max(min(layer.window_bytes for layer in layers) // _WINDOW_PART // BLOCK, 1) * BLOCK
     group: list[Range] = []

@@ -102,4 +102,6 @@ def distinct(ascending: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[n
     fresh = np.empty(len(ascending), bool)
     fresh[:1] = True
     np.not_equal(ascending[1:], ascending[:-1], out=fresh[1:])
+    if fresh.all():  # mostly so, and adding them up takes longer than all the rest
+        return ascending, np.arange(len(ascending))
     return ascending[fresh], np.cumsum(fresh) - 1

@@ -169,7 +169,7 @@ class Transfer:
             old, old_bitmaps = layer.file.entries_of(clusters)
         had = Had.decode(old, old_bitmaps, header)
         shape = (len(clusters), size // unit)
-        where = row * shape[1] + moving.guest % size // unit
+        where = row if shape[1] == 1 else row * shape[1] + moving.guest % size // unit
         zero_bytes = np.where(moving.zero, moving.length, 0)
         data_bytes = moving.length - zero_bytes
         if shape[1] > 1 or len(moving) > shape[0]:  # else each unit has one piece

@@ -104,7 +104,7 @@ class Allocator:
             MalformedImageError: A refcount would fall below zero.
         """
         freed: list[NDArray[np.int64]] = []
-        ordered = np.sort(clusters)
+        ordered = np.sort(clusters, kind="stable")  # mostly they are in order: then it is one pass
         first = np.flatnonzero(np.append(np.ones(1, bool), ordered[1:] != ordered[:-1]))[: len(ordered)]
         unique, times = ordered[first], np.diff(first, append=len(ordered))
         for index, part in self._by_block(unique):

@@ -254,8 +254,7 @@ class References:
             raise _past_the_end()
         block = clusters // self._entries
         first, last = low // self._entries, high // self._entries
-        indices = range(first, last + 1) if last - first < _FEW_BLOCKS else np.unique(block).tolist()
-        for index in indices:
+        for index in range(first, last + 1) if last - first < _FEW_BLOCKS else _distinct(block):
             inside = clusters[block == index] if first != last else clusters
             yield index, inside - index * self._entries
 
@@ -272,3 +271,10 @@ def _used_twice() -> MalformedImageError:
 
 def _past_the_end() -> MalformedImageError:
     return MalformedImageError(f"the image refers to clusters past the end of its file; {DAMAGED}")
+
+
+def _distinct(numbers: NDArray[np.int64]) -> list[int]:
+    """Give the distinct ones; numpy's own function for it loads its masked arrays, which takes 10 ms."""
+    ordered = np.sort(numbers)
+    distinct: list[int] = ordered[np.append(True, ordered[1:] != ordered[:-1])].tolist()
+    return distinct

@@ -218,12 +218,29 @@ def _decode_plain(
     entries: NDArray[np.uint64], header: Header, used: NDArray[np.int64], start: int, end: int, file_size: int
 ) -> Runs:  # fmt: skip
     """Decode standard L2 entries; `used` gives the place of each in the window, in clusters."""
-    if int(np.bitwise_or.reduce(entries)) & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO):
-        state, host = _decode_flagged(entries, header, file_size)
-    else:
-        state, host = _DATA_STATE, (entries & _OFFSET).view(np.int64)
+    size = header.cluster_size
+    if not int(np.bitwise_or.reduce(entries)) & (fmt.OFLAG_COMPRESSED | fmt.OFLAG_ZERO):
+        host = (entries & _OFFSET).view(np.int64)
         _check_offsets(host, header, file_size)
-    return _runs(start + used * header.cluster_size, header.cluster_size, state, host, start, end)
+        return _runs(start + used * size, size, _DATA_STATE, host, start, end)
+    first, clusters = _zeros_together(entries, used)
+    state, host = _decode_flagged(entries[first], header, file_size)
+    return _runs(start + used[first] * size, clusters * size, state, host, start, end)
+
+
+def _zeros_together(
+    entries: NDArray[np.uint64], used: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # fmt: skip
+    """Find neighbouring clusters that are nothing but zero; there may be very many, and one tells of all.
+
+    Returns:
+        int64: the index of the first entry of each group, of which all others have one entry, and its clusters.
+    """
+    zero = entries == _ZERO
+    fresh = np.ones(len(entries), bool)
+    fresh[1:] = ~(zero[1:] & zero[:-1] & (used[1:] == used[:-1] + 1))
+    first = np.flatnonzero(fresh)
+    return first, np.diff(first, append=len(entries))
 
 
 def _decode_flagged(

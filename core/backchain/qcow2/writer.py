@@ -376,7 +376,7 @@ class Qcow2Writer:
         self._dropped.clear()
         self.allocator.write_blocks()
         self.flush()
-        freed.sort()
+        freed.sort(kind="stable")
         self.allocator.punch(freed)
 
 
