@@ -7,6 +7,7 @@ changed since is noticed, and one that was moved or renamed is found again.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -48,7 +49,7 @@ class BaseMark:
             OSError: Reading failed.
         """
         size = chain[0].virtual_size or 0
-        return cls(size, view_digest(chain, _samples(size), size=_DIGEST_BYTES))
+        return cls(size, view_digest(chain, _samples(size), hashlib.blake2b(digest_size=_DIGEST_BYTES)))
 
     @classmethod
     def recorded_in(cls, overlay: ImageInfo) -> BaseMark | None:

@@ -6,21 +6,19 @@ zeros give the same digest.
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from backchain.clustermap import map_window, open_layers
 from backchain.contents import GuestReader, reads_zero
-from backchain.runs import RunState, split_at
+from backchain.pieces import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from backchain.clustermap import Layer
     from backchain.image import ImageInfo
-    from backchain.runs import Runs
 
 BLOCK = 65536
 """Bytes that are hashed at once; samples are of this size."""
@@ -32,27 +30,37 @@ Range = tuple[int, int]
 """Guest offsets (start, end) in bytes; the start is a multiple of `BLOCK`."""
 
 
-def view_digest(images: Sequence[ImageInfo], ranges: Sequence[Range], *, size: int = 64) -> bytes:
+class Digest(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: bytes | bytearray, /) -> None:
+        """Take in what follows."""
+
+    def digest(self) -> bytes:
+        """Give the digest of all that was taken in."""
+
+
+def view_digest(images: Sequence[ImageInfo], ranges: Sequence[Range], digest: Digest) -> bytes:
     """Hash what a chain reads in some ranges of guest bytes; what lies past its end counts as zeros.
 
     Args:
         images: The chain, top first.
         ranges: Ascending, apart from one another.
-        size: Bytes of the digest, 1 to 64.
+        digest: What hashes, with nothing in it yet.
 
     Raises:
         ImageError: An image cannot be opened or is damaged.
         OSError: Reading failed.
     """
-    digest = hashlib.blake2b(digest_size=size)
     with open_layers(images) as layers:
         reader = GuestReader(layers)
         for part in _together(ranges, layers):
             runs = map_window(layers, part[0][0], part[-1][1])
-            for start, end in part:
-                for block, data in _blocks(runs.clip(start, end), reader):
-                    digest.update(b"%d:" % block)
-                    digest.update(data)
+            starts, ends = np.array(part, np.int64).T
+            held = Pieces.of(runs, ~reads_zero(runs.state)).within(starts, ends)
+            for block, data in _blocks(held.cut(BLOCK), reader):
+                digest.update(b"%d:" % block)
+                digest.update(data)
     return digest.digest()
 
 
@@ -75,19 +83,16 @@ def _together(ranges: Sequence[Range], layers: Sequence[Layer]) -> Iterator[list
         yield group
 
 
-def _blocks(runs: Runs, reader: GuestReader) -> Iterator[tuple[int, bytes]]:
-    """Yield (number, data) of a window's blocks that are not all zeros, without their zero tail."""
-    start, end = int(runs.start[0]), runs.end
-    runs = split_at(runs, np.arange(start // BLOCK * BLOCK + BLOCK, end, BLOCK, dtype=np.int64))
-    wanted = np.flatnonzero(~reads_zero(runs.state))
-    columns = (runs.start, runs.layer, runs.host, runs.length, runs.state == RunState.COMPRESSED)
+def _blocks(pieces: Pieces, reader: GuestReader) -> Iterator[tuple[int, bytearray]]:
+    """Yield (number, data) of the blocks that are not all zeros, without their zero tail; no piece crosses a block."""
+    columns = (pieces.guest, pieces.layer, pieces.host, pieces.length, pieces.compressed)
     block, data = -1, bytearray()
-    for guest, layer, host, length, packed in zip(*(c[wanted].tolist() for c in columns), strict=True):
+    for guest, layer, host, length, packed in zip(*(c.tolist() for c in columns), strict=True):
         if guest // BLOCK != block:
             if stripped := data.rstrip(b"\0"):
-                yield block, bytes(stripped)
+                yield block, stripped
             block, data = guest // BLOCK, bytearray()
         data += bytes(guest % BLOCK - len(data))
         data += reader.read(guest, layer, host, length, compressed=packed)
     if stripped := data.rstrip(b"\0"):
-        yield block, bytes(stripped)
+        yield block, stripped

@@ -7,6 +7,7 @@ samples are taken, half of them among the clusters that the operation touches, t
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from backchain.image import read_image_info
 from backchain.operations import Commit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId, ImageInfo
@@ -81,7 +82,7 @@ class Verifier:
         for e in self._expected:
             view = e.origin, e.ranges
             if view not in known:
-                known[view] = view_digest(_infos(self._plan.before, e.origin, fresh=False), e.ranges)
+                known[view] = _digest(_infos(self._plan.before, e.origin, fresh=False), e.ranges)
             self._digests[e.image] = known[view]
 
     def after(self, only: ImageId | None = None) -> None:
@@ -98,7 +99,7 @@ class Verifier:
         for e in self._expected:
             if only not in {None, e.image}:
                 continue
-            if view_digest(_infos(self._plan.after, e.image, fresh=True), e.ranges) != self._digests[e.image]:
+            if _digest(_infos(self._plan.after, e.image, fresh=True), e.ranges) != self._digests[e.image]:
                 state = "nothing was relinked or removed" if only is None else "its base had been verified before"
                 raise VerificationError(
                     f"{self._plan.before[e.image].display_path} does not read what it should after this operation",
@@ -138,6 +139,11 @@ def _samples(plan: Plan, size: int, count: int) -> tuple[Range, ...]:
         touched = (copies.starts[run] + cells - first[run]) * copies.cluster_size
         blocks.update((touched // BLOCK).tolist())
     return tuple((b * BLOCK, min(size, (b + 1) * BLOCK)) for b in sorted(blocks) if b * BLOCK < size)
+
+
+def _digest(images: Sequence[ImageInfo], ranges: Sequence[Range]) -> bytes:
+    """Hash what is read, by SHA-256: processors have instructions for it, which take half the time of BLAKE2."""
+    return view_digest(images, ranges, hashlib.sha256())
 
 
 def _infos(graph: ChainGraph, image: ImageId, *, fresh: bool) -> list[ImageInfo]:
