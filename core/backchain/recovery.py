@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from backchain import locks
 from backchain.discover import discover
-from backchain.errors import BackchainError, ImageIOError, MissingImageError, UnsupportedImageError
+from backchain.errors import BackchainError, ImageError, ImageIOError, MissingImageError
 from backchain.filename import printable
 from backchain.image import naming, read_image_info, require_header, require_readable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, read_journal
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from backchain.journal import Record, Written
 
 
+class _LostError(ImageError):
+    """What a journal says of a file does not hold, or is not enough: trying again cannot help."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tidied:
     """What was tidied up after an operation.
@@ -39,11 +43,13 @@ class Tidied:
         leaks: Clusters given back, by image.
         removed: Files that were made only in part.
         problems: What could not be tidied up, one line each.
+        kept: Whether the journal stays, as that can be mended and then tidied up.
     """
 
     leaks: Mapping[Path, int]
     removed: tuple[Path, ...]
     problems: tuple[str, ...]
+    kept: bool
 
 
 def graph_of(record: Record) -> ChainGraph:
@@ -147,7 +153,8 @@ def _as_it_was(graph: ChainGraph, path: Path, fingerprint: Fingerprint) -> Image
 def tidy_up(record: Record) -> Tidied:
     """Give back what an interrupted operation leaked, remove what it made in part, and forget its journal.
 
-    The links are left as they are: every surviving image reads the same through them.
+    The links are left as they are: every surviving image reads the same through them. An image that is damaged or
+    marked dirty keeps what it leaked until it has been checked, and the journal, which knows of it, stays as long.
 
     Raises:
         ImageInUseError: Another process uses one of the images; nothing was changed.
@@ -156,6 +163,7 @@ def tidy_up(record: Record) -> Tidied:
     leaks: dict[Path, int] = {}
     removed: list[Path] = []
     problems: list[str] = []
+    kept = False
     for file in record.intent.written:
         try:
             if record.intent.operation == "snapshot":
@@ -168,8 +176,10 @@ def tidy_up(record: Record) -> Tidied:
             if error.exit_code in {5, 6}:
                 raise
             problems.append(str(error))
-    close(record)
-    return Tidied({p: n for p, n in leaks.items() if n}, tuple(removed), tuple(problems))
+            kept |= not isinstance(error, _LostError)
+    if not kept:
+        close(record)
+    return Tidied({p: n for p, n in leaks.items() if n}, tuple(removed), tuple(problems), kept)
 
 
 def close(record: Record) -> None:
@@ -225,7 +235,7 @@ def _release_leaks(file: Written) -> int:
     """
     shown = printable(str(file.path))
     if file.format != "qcow2":
-        raise UnsupportedImageError(
+        raise _LostError(
             f"{shown}: the journal does not say what it is, so that nothing is given back",
             "if it is qcow2, qemu-img check -r leaks does that",
         )
@@ -235,7 +245,7 @@ def _release_leaks(file: Written) -> int:
         info = require_readable(read_image_info(file.path, image_format=file.format))
         seen = info.fingerprint.inode if info.fingerprint is not None else None
         if not os.fstat(descriptor).st_ino == file.inode == seen:
-            raise MissingImageError(f"{shown} is another file than the one that was written")
+            raise _LostError(f"{shown} is another file than the one that was written")
         with naming(info):
             require_writable(require_header(info))
             return Qcow2Writer(descriptor, require_header(info)).release_leaks()

@@ -49,6 +49,8 @@ def tidied_text(tidied: Tidied) -> str:
     parts = [f"{fmt.counted(n, 'leaked cluster')} of {_name(path)} given back" for path, n in tidied.leaks.items()]
     parts += [f"{_name(path)} removed" for path in tidied.removed]
     parts += [f"not tidied up: {printable(line)}" for line in tidied.problems]
+    if tidied.kept:
+        parts.append("the job is remembered until that is mended and it is undone again")
     return "; ".join(parts) or "nothing had to be tidied up"
 
 

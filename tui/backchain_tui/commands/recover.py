@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backchain.errors import UsageError
+from backchain.errors import ImageError, UsageError
 from backchain_tui.commands.changing import Emit, Request, changing_options, execute, print_json
 from backchain_tui.streams import say
 
 if TYPE_CHECKING:
     from backchain.journal import Record
     from backchain.operations import Operation
+    from backchain.recovery import Tidied
 
 
 @click.command(short_help="what an interrupted job left, and the way on")
@@ -39,15 +40,16 @@ def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) 
     if not (finish or undo) or request.dry_run:
         return _tell(records, as_json=request.as_json)
     results: list[dict[str, Any]] = []
-    for record in records:
-        if finish:
-            _finish(record, request, results.append)
-        else:
-            results.append(_undo(record, request))
+    tidied = [_finish(r, request, results.append) if finish else _undo(r, request, results.append) for r in records]
     if request.as_json:
         print_json({"finished" if finish else "undone": results})
     elif not records and not request.quiet:
         say("No interrupted job was found.")
+    if kept := [t for t in tidied if t.kept]:
+        raise ImageError(
+            f"not tidied up: {'; '.join(line for t in kept for line in t.problems)}",
+            "then run recover --undo again, the job is remembered until then",
+        )
     return 0
 
 
@@ -90,18 +92,24 @@ def _to_json(record: Record) -> dict[str, Any]:
     }
 
 
-def _finish(record: Record, request: Request, emit: Emit) -> None:
-    """Run what remains, one operation after the other, each planned anew; `emit` takes their results.
+def _finish(record: Record, request: Request, emit: Emit) -> Tidied:
+    """Run what remains, one operation after the other, each planned anew, and tidy up; `emit` takes their results.
 
     Raises:
         BackchainError: One of them is blocked or fails; the journal stays.
     """
     from backchain import recovery
 
-    recovery.finish(record, lambda graph, rest: execute(graph, rest, request, emit=emit))
+    return recovery.finish(record, lambda graph, rest: execute(graph, rest, request, emit=emit))
 
 
-def _undo(record: Record, request: Request) -> dict[str, Any]:
+def _undo(record: Record, request: Request, emit: Emit) -> Tidied:
+    """Ask, and tidy up; `emit` takes what that came to.
+
+    Raises:
+        BackchainError: An image is in use, or writing failed; the journal stays.
+        click.Abort: The answer was no.
+    """
     from backchain.recovery import tidy_up
     from backchain_tui.recovery_words import headline, tidied_text
 
@@ -110,10 +118,11 @@ def _undo(record: Record, request: Request) -> dict[str, Any]:
     tidied = tidy_up(record)
     if not request.quiet and not request.as_json:
         say(f"{headline(record)}: {tidied_text(tidied)}")
-    return {
+    emit({
         "operation": record.intent.operation,
         "target": str(record.intent.target),
         "leaked_clusters": {str(p): n for p, n in tidied.leaks.items()},
         "removed": [str(p) for p in tidied.removed],
         "problems": list(tidied.problems),
-    }
+    })  # fmt: skip
+    return tidied

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from backchain.image import ImageId
     from backchain.journal import Record
     from backchain.operations import Operation
+    from backchain.recovery import Tidied
     from backchain.repair import Suggestion
     from backchain_tui.agenda import Agenda, Recovery
     from backchain_tui.choice import Choice
@@ -207,14 +208,18 @@ class BrowseScreen(ForestScreen):
     def _undo(self, agenda: Recovery) -> None:
         """Tidy up after an interrupted job; in a worker, as it writes."""
         try:
-            text = tidied_text(agenda.undo())
+            tidied = agenda.undo()
         except BackchainError as error:
             self.call_later(self._complain, error)
         else:
-            self.call_later(self._undone, text)
+            self.call_later(self._undone, tidied)
 
-    def _undone(self, text: str) -> None:
-        self.notify(f"{text[:1].upper()}{text[1:]}.", title="Undone", markup=False)
+    def _undone(self, tidied: Tidied) -> None:
+        text = tidied_text(tidied)
+        self.notify(
+            f"{text[:1].upper()}{text[1:]}.", title="Not tidied up" if tidied.kept else "Undone",
+            severity="warning" if tidied.kept else "information", markup=False,
+        )  # fmt: skip
         self.action_reload()
 
     def _complain(self, error: BackchainError) -> None:
