@@ -121,6 +121,19 @@ def test_a_full_disk_under_the_answer_is_status_6(top: Path) -> None:
     assert done.stderr == "backchain: No space left on device\n"
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_full_disk_under_the_answer_does_not_hide_what_was_done(top: Path, options: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "backchain_tui", "commit", "-y", *options, top], stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False,
+        )  # fmt: skip
+    assert done.returncode == 6
+    message = "backchain: standard output: No space left on device; what was asked for is done\n"
+    assert done.stderr == message
+    assert is_committed(top)
+
+
 def test_a_full_disk_under_standard_error_changes_nothing(top: Path) -> None:
     (top.parent / "damaged.qcow2").write_bytes(b"QFI\xfb\0\0\0\3" + bytes(96))
     with Path("/dev/full").open("w") as full:

@@ -36,15 +36,15 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
         nl: End the line.
 
     Raises:
-        OSError: Standard output cannot be written, though somebody reads it.
+        OSError: Standard output cannot be written, though somebody reads it; it is named as the file.
     """
     try:
         click.echo(text, err=err, nl=nl)
     except BrokenPipeError:
         let_go(sys.stderr if err else sys.stdout)
-    except OSError:
+    except OSError as error:
         if not err:
-            raise
+            raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def let_go(stream: TextIO) -> None:

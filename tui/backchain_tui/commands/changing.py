@@ -6,7 +6,8 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backchain.errors import BackchainError, BlockedError, ImageInUseError, UsageError
+from backchain.errors import BackchainError, BlockedError, ImageInUseError, ImageIOError, UsageError
 from backchain.filename import has_protocol, printable
 from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
 from backchain_tui.streams import say
@@ -270,16 +271,26 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) ->
             removed = remove_images(plan, request)
         except BackchainError as error:
             refused = error
-    if request.as_json:
-        emit(result.to_json() | ({"removed": list(removed)} if remove_leftovers else {}))
-    elif not request.quiet:
-        from backchain_tui.plan_words import closing
+    with _done_already():
+        if request.as_json:
+            emit(result.to_json() | ({"removed": list(removed)} if remove_leftovers else {}))
+        elif not request.quiet:
+            from backchain_tui.plan_words import closing
 
-        also = f" Removed: {', '.join(Path(p).name for p in removed)}." if removed else ""
-        say(printable(closing(plan, job.progress()) + also))
+            also = f" Removed: {', '.join(Path(p).name for p in removed)}." if removed else ""
+            say(printable(closing(plan, job.progress()) + also))
     if refused is not None:
         raise type(refused)(f"done, but what it left behind stays: {refused.message}", refused.hint)
     return 0
+
+
+@contextmanager
+def _done_already() -> Iterator[None]:
+    """Say, when the answer cannot be written, that what was asked for is done."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageIOError(f"standard output: {error.strerror}", "what was asked for is done") from error
 
 
 def remove_images(plan: Plan, request: Request) -> tuple[str, ...]:
