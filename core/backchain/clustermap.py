@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from backchain.errors import MissingImageError, UnsupportedImageError
+from backchain.errors import ImageError, MissingImageError, UnsupportedImageError
 from backchain.image import naming, require_header, require_readable
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.image import NOWHERE, Qcow2File
@@ -175,15 +175,31 @@ def chain_map(images: Sequence[ImageInfo], start: int = 0, end: int | None = Non
 def map_layers(layers: Sequence[Layer], start: int = 0, end: int | None = None) -> Iterator[Runs]:
     """Map the guest range [start, end) bytes of open layers, top first; see `chain_map`.
 
-    Where no layer holds anything one window goes on to where one does: the size of a disk costs no time.
+    Where no layer holds anything one window goes on to where one does: the size of a disk costs no time. Of a damaged
+    image all that precedes the damage is given before the error is raised.
     """
     end = layers[0].size if end is None else end
     window = min(layer.window_bytes for layer in layers)
     while start < end:
         used = min(layer.next_used(start) for layer in layers)
         stop = min(end, max(start // window + 1, used // window) * window)
-        yield map_window(layers, start, stop)
+        yield from _up_to_damage(layers, start, stop)
         start = stop
+
+
+def _up_to_damage(layers: Sequence[Layer], start: int, end: int) -> Iterator[Runs]:
+    """Map a window at once, or by halves when it is damaged."""
+    try:
+        window = map_window(layers, start, end)
+    except ImageError:
+        unit = min(layer.info.cluster_size or fmt.SECTOR for layer in layers)
+        middle = start + (end - start) // 2 // unit * unit
+        if middle == start:
+            raise
+        yield from _up_to_damage(layers, start, middle)
+        yield from _up_to_damage(layers, middle, end)
+    else:
+        yield window
 
 
 def map_window(layers: Sequence[Layer], start: int, end: int) -> Runs:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from backchain_tui.commands.options import parse_size
-from tests.core import qemu
+from tests.core import damage, qemu
 from tests.core.images import chain_of, overlay
 
 from .command_line import TIMEOUT, backchain, error_of
@@ -234,6 +234,27 @@ def test_map_refuses_what_another_process_writes_unless_told_otherwise(tmp_path:
         assert "-U" in error_of(backchain("map", path), 5)
         assert backchain("map", "-U", path).returncode == 0
     assert backchain("map", path).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "place"), [("top.qcow2", 305), ("top.qcow2", 700), ("base.qcow2", 300)])
+def test_map_of_a_damaged_image_shows_what_precedes_the_damage(tmp_path: Path, name: str, place: int) -> None:
+    """As qemu-img does: all up to the entry, in whatever window of tables it lies."""
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    qemu.create(base, 1 << 30)
+    qemu.create(top, 1 << 30, backing=base)
+    qemu.io(base, "write -q 0 64k", "write -q 300M 1M", "write -q -z 310M 1M", "write -q 900M 64k")
+    qemu.io(top, "write -q 64k 64k", "write -q 305M 64k", "write -q 700M 64k")
+    data = (tmp_path / name).read_bytes()
+    table, inside = divmod(place << 20, 512 << 20)
+    entry = damage.l2_tables(data)[table] + inside // 65536 * 8
+    (tmp_path / name).write_bytes(damage.put64(data, entry, 0x8000_0000_1234_5200))
+    theirs = qemu.attempt("qemu-img", "map", "--output=json", top)
+    ours = backchain("map", "--output=json", top)
+    assert theirs.returncode == 1
+    assert f"{name}: an L2 entry names a host offset that is not aligned" in error_of(ours, 4)
+    wanted = json.loads(theirs.stdout.rstrip(",\n") + "]")
+    assert len(wanted) > 1
+    assert [{**e, "compressed": False} for e in wanted] == json.loads(ours.stdout.rstrip() + "]")
 
 
 def test_map_of_a_broken_chain_is_status_4(tmp_path: Path) -> None:
