@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 4096
 """Rows that are made Python's numbers of at once, which take ten times the memory."""
 
-_RUNS_AT_ONCE = 2048
+_FEWEST_RUNS, _MOST_RUNS = 2048, 32768
+"""Runs that are worked on at once."""
 
 
 class Kind(IntFlag):
@@ -144,15 +145,15 @@ def qemu_map(images: Sequence[ImageInfo], start: int = 0, length: int | None = N
 
 
 def _gathered(windows: Iterable[Runs]) -> Iterator[Runs]:
-    """Join windows until they are worth working on: to handle one takes as long with few runs as with a thousand."""
+    """Make windows worth working on: to handle one takes as long with few runs as with a thousand, and much memory."""
     waiting: list[Runs] = []
     count = 0
     try:
         for window in windows:
             waiting.append(window)
             count += len(window)
-            if count >= _RUNS_AT_ONCE:
-                yield Runs.join(waiting)
+            if count >= _FEWEST_RUNS:
+                yield from (waiting[0] if len(waiting) == 1 else Runs.join(waiting)).parts(_MOST_RUNS)
                 waiting, count = [], 0
     except BackchainError:  # what comes before the damage is known
         yield from waiting

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -122,6 +122,13 @@ class Runs:
         if skipped and part.host[0] >= 0 and part.state[0] != RunState.COMPRESSED:
             part.host[0] += skipped
         return part
+
+    def parts(self, most: int) -> Iterator[Runs]:
+        """Yield the window as adjacent ones of at most `most` runs, which share its memory."""
+        for low in range(0, len(self), most):
+            high = min(low + most, len(self))
+            end = int(self.start[high]) if high < len(self) else self.end
+            yield Runs(self.start[low:high], self.state[low:high], self.layer[low:high], self.host[low:high], end)
 
     def unresolved(self) -> NDArray[np.bool_]:
         """Say which runs the backing file provides; bool, shape (n,)."""

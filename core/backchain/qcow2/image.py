@@ -32,6 +32,9 @@ _DECODED_TABLE_BYTES = 256 * 1024
 _WINDOW_TABLE_BYTES = 8 * _DECODED_TABLE_BYTES
 """Bytes of L2 tables whose runs make a window: what is done with them takes as long for some thousand as for a few."""
 
+_MARKED_AT_ONCE = 32768
+"""Runs that are compared with the file's holes at once."""
+
 _L1_AT_ONCE = 4096
 """L1 entries that are looked at together for the next one that is in use."""
 
@@ -168,7 +171,9 @@ class Qcow2File:
         runs = parts[0] if len(parts) == 1 else coalesce(Runs.join(parts))
         if int(runs.start[0]) != start or runs.end != end:
             runs = runs.clip(start, end)
-        return self._mark_holes(runs) if self._preallocated() else runs
+        if not self._preallocated():
+            return runs
+        return coalesce(Runs.join(self._mark_holes(part) for part in runs.parts(_MARKED_AT_ONCE)))
 
     def _chunks(self, first: int, last: int) -> Iterator[NDArray[np.uint64]]:
         """Read the entries of guest clusters [first, last), which have L2 tables, so many as are decoded at once."""
@@ -305,26 +310,46 @@ class Qcow2File:
     def _mark_holes(self, runs: Runs) -> Runs:
         """Turn the parts of data runs over which the file has a hole into `RunState.DATA_HOLE`."""
         data = np.flatnonzero(runs.state == RunState.DATA)
-        cuts: list[int] = []
-        holes: list[tuple[int, int]] = []
-        for guest, host, length in zip(
-            runs.start[data].tolist(), runs.host[data].tolist(), runs.length[data].tolist(), strict=True
-        ):
-            end = host + length
-            position = host
-            for stored, stored_end in (*data_extents(self.descriptor, host, min(end, self.file_size)), (end, end)):
-                if stored > position:
-                    holes.append((guest + position - host, guest + stored - host))
-                    cuts += [c for c, bound in zip(holes[-1], (guest, guest + length), strict=True) if c != bound]
-                position = stored_end
-        if not holes:
+        if not len(data):
             return runs
-        pieces = split_at(runs, np.array(cuts, np.int64)) if cuts else runs
-        state = pieces.state.copy()
-        low, high = np.searchsorted(pieces.start, np.array(holes, np.int64).T)
-        for first, last in zip(low.tolist(), high.tolist(), strict=True):
-            state[first:last] = RunState.DATA_HOLE
-        return coalesce(Runs(pieces.start, state, pieces.layer, pieces.host, pieces.end))
+        guest, host = runs.start[data], runs.host[data]
+        end = host + runs.length[data]
+        stored = self._stored_parts(host, end)
+        edges = stored.ravel()
+        low, high = np.searchsorted(edges, host, "right"), np.searchsorted(edges, end, "left")
+        inside = np.flatnonzero(high > low)
+        columns = (c[inside].tolist() for c in (guest - host, low, high))
+        cuts = [edges[first:last] + shift for shift, first, last in zip(*columns, strict=True)]
+        pieces = split_at(runs, np.concatenate(cuts)) if cuts else runs
+        part = np.searchsorted(edges, pieces.host, "right")  # odd inside of what is stored
+        state = np.where((pieces.state == RunState.DATA) & (part % 2 == 0), np.uint8(RunState.DATA_HOLE), pieces.state)
+        return Runs(pieces.start, state, pieces.layer, pieces.host, pieces.end)
+
+    def _stored_parts(self, start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the stretches of the file that hold data, as far as they matter to some ranges of it.
+
+        The file is asked once for each stretch or for each range, whichever are fewer.
+
+        Args:
+            start: int64, shape (n,): where each range begins, in bytes.
+            end: int64, shape (n,): where it ends.
+
+        Returns:
+            int64, shape (stretches, 2): start and end in bytes, ascending and apart.
+        """
+        order = np.argsort(start, kind="stable")
+        start, end = start[order], np.maximum.accumulate(end[order])
+        parts: list[tuple[int, int]] = []
+        index, place = 0, 0
+        while index < len(start):
+            place = max(place, int(start[index]))
+            part = next(data_extents(self.descriptor, place, self.file_size), None)
+            if part is None:
+                break
+            parts.append(part)
+            place = part[1]
+            index = int(np.searchsorted(end, place, "right"))
+        return np.array(parts, np.int64).reshape(-1, 2)
 
 
 def _decompress(packed: bytes, cluster_size: int, compression_type: int) -> bytes:
