@@ -55,6 +55,7 @@ def _kinds() -> NDArray[np.uint8]:
 
 
 _KINDS = _kinds()
+_COMPRESSED = np.uint8(Kind.COMPRESSED)
 
 
 @dataclass(slots=True)
@@ -78,8 +79,8 @@ class Extents:
     @classmethod
     def of(cls, runs: Runs) -> Extents:
         """Say of a window's runs what ``qemu-img map`` says of them; neighbours may be alike."""
-        kind = _KINDS[runs.state]
-        offset = np.where(kind & Kind.COMPRESSED, -1, runs.host)
+        kind = _KINDS.take(runs.state)
+        offset = np.where(kind & _COMPRESSED, -1, runs.host)
         return cls(runs.start, runs.length, runs.layer, kind, offset)
 
     def __len__(self) -> int:
