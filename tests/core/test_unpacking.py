@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import random
+import sys
 import threading
+import zlib
 from typing import TYPE_CHECKING
 
 import pytest
 
 from backchain.clustermap import open_layers
+from backchain.contents import read_packed
 from backchain.engines.unpacking import Unpacker
 from backchain.errors import MalformedImageError
 from backchain.image import read_image_info
 from backchain.qcow2.tables import compressed_extent
 
-from . import qemu
+from . import damage, qemu
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,3 +97,41 @@ def test_closed_amid_the_work_no_thread_stays(unpacker: tuple[Unpacker, list[int
     unpack.announce((0, e) for e in entries)
     unpack.cluster((0, entries[0]))
     assert any(t.name.startswith("unpack") for t in threading.enumerate())
+
+
+def test_a_cluster_packed_with_a_large_window_reads_as_in_qemu(packed: Path) -> None:
+    """QEMU packs with 4 KiB; others need not, and QEMU reads what they wrote."""
+    part = random.Random(1).randbytes(20_000)
+    cluster = (part * 4)[:CLUSTER]
+    packer = zlib.compressobj(wbits=-15)
+    data = packer.compress(cluster) + packer.flush()
+    assert len(data) < 24_000, "the repetition was not found"
+    image = packed.read_bytes()
+    offset = -(-len(image) // CLUSTER) * CLUSTER
+    image = image.ljust(offset, b"\0") + data.ljust(CLUSTER, b"\0")
+    sectors = -(-len(data) // 512)
+    entry = 1 << 62 | (sectors - 1) << (62 - 8) | offset
+    (table,) = damage.l2_tables(image)
+    packed.write_bytes(damage.put64(image, table, entry))
+    assert qemu.view(packed)[:CLUSTER] == cluster
+    with open_layers([read_image_info(packed)]) as layers:
+        assert read_packed(layers[0], entry) == cluster
+
+
+@pytest.mark.parametrize("library", ["isal", None])
+def test_both_libraries_unpack_alike(packed: Path, monkeypatch: pytest.MonkeyPatch, library: str | None) -> None:
+    """Where there is no ISA-L zlib does, and what neither can unpack is one error."""
+    if library is None:
+        monkeypatch.setitem(sys.modules, "isal", None)
+    else:
+        pytest.importorskip(library)
+    with open_layers([read_image_info(packed)]) as layers:
+        entry = layers[0].runs(0, CLUSTER).host.tolist()[0]
+        assert read_packed(layers[0], entry) == b"\1" * CLUSTER
+        offset, length = compressed_extent(entry, 16)
+        for junk in (b"\7" * length, b"\0" * length, packed.read_bytes()[offset : offset + 20]):
+            with packed.open("r+b") as file:
+                file.seek(offset)
+                file.write(junk.ljust(length, b"\xff"))
+            with pytest.raises(MalformedImageError, match=r"disk\.qcow2: the compressed cluster at"):
+                read_packed(layers[0], entry)

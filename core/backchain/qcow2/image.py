@@ -6,7 +6,6 @@ Every offset read from the file is checked against the file's length before it i
 from __future__ import annotations
 
 import os
-import zlib
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import numpy as np
 from backchain.errors import ImageError, MalformedImageError
 from backchain.qcow2 import format as fmt
 from backchain.qcow2 import refcounts
+from backchain.qcow2.compression import decompress
 from backchain.qcow2.tables import Decoder, Workspace, compressed_extent, native, read_entries
 from backchain.raw import data_extents, holds_less, is_hole
 from backchain.runs import Runs, RunState, coalesce, split_at
@@ -272,8 +272,8 @@ class Qcow2File:
         offset, length = compressed_extent(entry, self.header.cluster_bits)
         packed = os.pread(self.descriptor, length, offset)
         try:
-            data = _decompress(packed, self.header.cluster_size, self.header.compression_type)
-        except (zlib.error, ValueError) as error:
+            data = decompress(packed, self.header.cluster_size, self.header.compression_type)
+        except ValueError as error:
             raise MalformedImageError(f"the compressed cluster at {offset:#x} does not decompress") from error
         if len(data) != self.header.cluster_size:
             raise MalformedImageError(f"the compressed cluster at {offset:#x} is cut short")
@@ -350,23 +350,3 @@ class Qcow2File:
             place = part[1]
             index = int(np.searchsorted(end, place, "right"))
         return np.array(parts, np.int64).reshape(-1, 2)
-
-
-def _decompress(packed: bytes, cluster_size: int, compression_type: int) -> bytes:
-    """Decompress one cluster: raw deflate with a 4 KiB window, or one zstd frame; trailing bytes are padding."""
-    if compression_type == fmt.COMPRESSION_ZSTD:
-        return _decompress_zstd(packed, cluster_size)
-    return zlib.decompressobj(-12).decompress(packed, cluster_size)
-
-
-def _decompress_zstd(packed: bytes, cluster_size: int) -> bytes:
-    import sys
-
-    if sys.version_info >= (3, 14):
-        from compression import zstd
-    else:
-        from backports import zstd
-    try:
-        return zstd.ZstdDecompressor().decompress(packed, cluster_size)
-    except zstd.ZstdError as error:
-        raise ValueError(str(error)) from error
