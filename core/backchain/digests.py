@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 BLOCK = 65536
 """Bytes that are hashed at once; samples are of this size."""
 
-_WINDOW_PART = 16
-"""Samples are mapped together within such a part of a window."""
+_NEAR_PART, _LONGEST_PART = 16, 4
+"""Samples are mapped together within a sixteenth of a window; longer ranges are cut into quarters of one."""
+
+_MOST_BLOCKS = 65536
+"""Blocks of a range at once, at most: a raw disk is one window of a terabyte."""
 
 Range = tuple[int, int]
 """Guest offsets (start, end) in bytes; the start is a multiple of `BLOCK`."""
@@ -69,13 +72,15 @@ def _together(ranges: Sequence[Range], layers: Sequence[Layer]) -> Iterator[list
 
     To map an L2 table or two takes as long as to map a block, so that samples which lie close are mapped together.
     """
-    step = max(min(layer.window_bytes for layer in layers) // _WINDOW_PART // BLOCK, 1) * BLOCK
+    window = min(layer.window_bytes for layer in layers)
+    near = max(window // _NEAR_PART // BLOCK, 1) * BLOCK
+    longest = min(max(window // _LONGEST_PART // BLOCK, 1), _MOST_BLOCKS) * BLOCK
     group: list[Range] = []
     for start, end in ranges:
         end = min(end, layers[0].size)
-        for first in range(start, end, step):
-            piece = (first, min(end, first + step))  # no block is cut in two
-            if group and piece[1] - group[0][0] > step:
+        for first in range(start, end, longest):
+            piece = (first, min(end, first + longest))  # no block is cut in two
+            if group and piece[1] - group[0][0] > near:
                 yield group
                 group = []
             group.append(piece)
