@@ -36,7 +36,7 @@ Range = tuple[int, int]
 class Digest(Protocol):
     """What `hashlib` makes."""
 
-    def update(self, data: bytes | bytearray, /) -> None:
+    def update(self, data: bytes, /) -> None:
         """Take in what follows."""
 
     def digest(self) -> bytes:
@@ -88,16 +88,20 @@ def _together(ranges: Sequence[Range], layers: Sequence[Layer]) -> Iterator[list
         yield group
 
 
-def _blocks(pieces: Pieces, reader: GuestReader) -> Iterator[tuple[int, bytearray]]:
+def _blocks(pieces: Pieces, reader: GuestReader) -> Iterator[tuple[int, bytes]]:
     """Yield (number, data) of the blocks that are not all zeros, without their zero tail; no piece crosses a block."""
     columns = (pieces.guest, pieces.layer, pieces.host, pieces.length, pieces.compressed)
-    block, data = -1, bytearray()
+    block, end = -1, 0
+    parts: list[bytes] = []  # mostly one, which is joined and stripped without a copy
     for guest, layer, host, length, packed in zip(*(c.tolist() for c in columns), strict=True):
         if guest // BLOCK != block:
-            if stripped := data.rstrip(b"\0"):
+            if stripped := b"".join(parts).rstrip(b"\0"):
                 yield block, stripped
-            block, data = guest // BLOCK, bytearray()
-        data += bytes(guest % BLOCK - len(data))
-        data += reader.read(guest, layer, host, length, compressed=packed)
-    if stripped := data.rstrip(b"\0"):
+            block, end = guest // BLOCK, guest // BLOCK * BLOCK
+            parts.clear()
+        if guest > end:
+            parts.append(bytes(guest - end))
+        parts.append(reader.read(guest, layer, host, length, compressed=packed))
+        end = guest + length
+    if stripped := b"".join(parts).rstrip(b"\0"):
         yield block, stripped
