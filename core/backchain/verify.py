@@ -115,6 +115,8 @@ def _expectations(plan: Plan, *, whole: bool) -> Iterator[_Expectation]:
     if isinstance(operation, Commit):
         pairs[plan.target] = operation.top
     share = BUDGET // max(len(pairs), 1) // BLOCK
+    if isinstance(operation, Commit) and operation.top not in written:
+        pairs.pop(operation.top, None)  # it is unchanged over a target that must read as it did: nothing more to ask
     for image, origin in pairs.items():
         size = min(graph[image].virtual_size or 0, graph[origin].virtual_size or 0)
         if image == plan.target:

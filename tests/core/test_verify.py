@@ -45,13 +45,14 @@ def plan_of(verb: str, chain: list[Path]) -> Plan:
     graph = discover([chain[0].parent])
     root, one, two, three = (node(graph, p) for p in chain)
     operations: dict[str, Operation] = {
-        "commit": Commit(root, two), "commit-active": Commit(root, three), "pull": Pull(three, root),
+        "commit": Commit(root, two), "commit-active": Commit(root, three),
+        "commit-kept": Commit(root, three, keep_top=True), "pull": Pull(three, root),
         "rebase": Rebase(three, one), "delete": Delete((three,)),
     }  # fmt: skip
     return make_plan(graph, operations[verb])
 
 
-VERBS = ("commit", "commit-active", "pull", "rebase")
+VERBS = ("commit", "commit-active", "commit-kept", "pull", "rebase")
 
 
 class _Clumsy:
