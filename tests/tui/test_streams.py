@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backchain_tui import cli
+from backchain_tui.commands import changing
 from tests.core import qemu
 from tests.core.images import chain_of, overlay
 
@@ -131,6 +133,15 @@ def test_a_full_disk_under_the_answer_does_not_hide_what_was_done(top: Path, opt
     assert done.returncode == 6
     message = "backchain: standard output: No space left on device; what was asked for is done\n"
     assert done.stderr == message
+    assert is_committed(top)
+
+
+def test_an_interrupt_that_comes_too_late_cancels_nothing(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(changing, "say", interrupted)
+    assert cli.run(["commit", "-y", str(top)]) == 0
     assert is_committed(top)
 
 

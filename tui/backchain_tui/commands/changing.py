@@ -286,9 +286,11 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) ->
 
 @contextmanager
 def _done_already() -> Iterator[None]:
-    """Say, when the answer cannot be written, that what was asked for is done."""
+    """Say, when the answer cannot be written, that what was asked for is done; there is nothing left to cancel."""
     try:
         yield
+    except KeyboardInterrupt:
+        pass
     except OSError as error:
         raise ImageIOError(f"standard output: {error.strerror}", "what was asked for is done") from error
 
