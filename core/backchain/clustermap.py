@@ -188,13 +188,13 @@ def map_layers(layers: Sequence[Layer], start: int = 0, end: int | None = None) 
 
 
 def _up_to_damage(layers: Sequence[Layer], start: int, end: int) -> Iterator[Runs]:
-    """Map a window at once, or by halves when it is damaged."""
+    """Map a window at once, or by halves when it is damaged, down to the parts of which one entry tells."""
     try:
         window = map_window(layers, start, end)
     except ImageError:
-        unit = min(layer.info.cluster_size or fmt.SECTOR for layer in layers)
-        middle = start + (end - start) // 2 // unit * unit
-        if middle == start:
+        unit = min(la.info.header.subcluster_size if la.info.header is not None else fmt.SECTOR for la in layers)
+        middle = max((start + end) // 2 // unit, start // unit + 1) * unit
+        if middle >= end:
             raise
         yield from _up_to_damage(layers, start, middle)
         yield from _up_to_damage(layers, middle, end)

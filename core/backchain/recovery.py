@@ -241,13 +241,19 @@ def _release_leaks(file: Written) -> int:
         )
     descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
     try:
+        if os.fstat(descriptor).st_ino != file.inode:
+            raise _replaced(shown)
         locks.take(descriptor, file.path, writing=True)
-        info = require_readable(read_image_info(file.path, image_format=file.format))
-        seen = info.fingerprint.inode if info.fingerprint is not None else None
-        if not os.fstat(descriptor).st_ino == file.inode == seen:
-            raise _LostError(f"{shown} is another file than the one that was written")
+        info = read_image_info(file.path, image_format=file.format)
+        if info.fingerprint is None or info.fingerprint.inode != file.inode:
+            raise _replaced(shown)
+        require_readable(info)
         with naming(info):
             require_writable(require_header(info))
             return Qcow2Writer(descriptor, require_header(info)).release_leaks()
     finally:
         os.close(descriptor)
+
+
+def _replaced(shown: str) -> _LostError:
+    return _LostError(f"{shown} is another file than the one that was written")

@@ -248,16 +248,22 @@ def test_a_raw_base_that_begins_like_a_qcow2_image_by_now(
     assert_tidy(scene.folder)
 
 
-def test_a_file_that_is_another_by_now_is_not_tidied(tmp_path: Path) -> None:
-    """A copy that took the target's name since may be in use elsewhere, or hold what nobody knows."""
+@pytest.mark.parametrize("copied", [True, False])
+def test_a_file_that_is_another_by_now_is_not_tidied(tmp_path: Path, *, copied: bool) -> None:
+    """A copy that took the target's name since may be in use elsewhere, or hold what nobody knows, or be no image."""
     scene = Scene("pull", "4k", tmp_path / "images")
     record = interrupted(scene, tmp_path / "pins", "over")
     over = scene.paths["over"]
-    shutil.copyfile(over, tmp_path / "copy")
+    if copied:
+        shutil.copyfile(over, tmp_path / "copy")
+    else:
+        (tmp_path / "copy").write_bytes(bytes(4096))
     (tmp_path / "copy").replace(over)
     before = qemu.digest(over)
-    (problem,) = recovery.tidy_up(record).problems
-    assert "is another file than the one that was written" in problem
+    tidied = recovery.tidy_up(record)
+    assert "is another file than the one that was written" in tidied.problems[0]
+    assert not tidied.kept
+    assert not record.path.exists()
     assert qemu.digest(over) == before
 
 

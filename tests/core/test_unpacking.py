@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 import sys
 import threading
 import zlib
@@ -20,7 +21,7 @@ from backchain.qcow2.tables import compressed_extent
 from . import damage, qemu
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 CLUSTER = 65536
@@ -99,32 +100,55 @@ def test_closed_amid_the_work_no_thread_stays(unpacker: tuple[Unpacker, list[int
     assert any(t.name.startswith("unpack") for t in threading.enumerate())
 
 
-def test_a_cluster_packed_with_a_large_window_reads_as_in_qemu(packed: Path) -> None:
-    """QEMU packs with 4 KiB; others need not, and QEMU reads what they wrote."""
+def large_window() -> tuple[bytes, bytes]:
+    """Give a cluster and what it is packed to with a window of 32 KiB; QEMU packs with 4, but reads it."""
     part = random.Random(1).randbytes(20_000)
     cluster = (part * 4)[:CLUSTER]
     packer = zlib.compressobj(wbits=-15)
     data = packer.compress(cluster) + packer.flush()
     assert len(data) < 24_000, "the repetition was not found"
+    return cluster, data
+
+
+def nonsense_behind_it() -> tuple[bytes, bytes]:
+    """Give a cluster and what it is packed to when more follows, which ends in nonsense; QEMU stops before that."""
+    cluster = random.Random(2).randbytes(CLUSTER)
+    parts = (cluster[: CLUSTER // 2], cluster[CLUSTER // 2 :], b"more")
+    stored = (b"\0" + struct.pack("<HH", len(p), len(p) ^ 0xFFFF) + p for p in parts)  # RFC 1951, section 3.2.4
+    return cluster, b"".join(stored) + b"\7"
+
+
+@pytest.mark.parametrize("library", ["isal", None])
+@pytest.mark.parametrize("make", [large_window, nonsense_behind_it])
+def test_what_qemu_reads_is_read(
+    packed: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[], tuple[bytes, bytes]], library: str | None
+) -> None:
+    cluster, data = make()
     image = packed.read_bytes()
     offset = -(-len(image) // CLUSTER) * CLUSTER
-    image = image.ljust(offset, b"\0") + data.ljust(CLUSTER, b"\0")
+    end = -(-(offset + len(data)) // CLUSTER) * CLUSTER
     sectors = -(-len(data) // 512)
     entry = 1 << 62 | (sectors - 1) << (62 - 8) | offset
     (table,) = damage.l2_tables(image)
-    packed.write_bytes(damage.put64(image, table, entry))
+    packed.write_bytes(damage.put64((image.ljust(offset, b"\0") + data).ljust(end, b"\0"), table, entry))
     assert qemu.view(packed)[:CLUSTER] == cluster
+    take(library, monkeypatch)
     with open_layers([read_image_info(packed)]) as layers:
         assert read_packed(layers[0], entry) == cluster
+
+
+def take(library: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpack with ISA-L, or as where there is none."""
+    if library is None:
+        monkeypatch.setitem(sys.modules, "isal", None)
+    else:
+        pytest.importorskip(library)
 
 
 @pytest.mark.parametrize("library", ["isal", None])
 def test_both_libraries_unpack_alike(packed: Path, monkeypatch: pytest.MonkeyPatch, library: str | None) -> None:
     """Where there is no ISA-L zlib does, and what neither can unpack is one error."""
-    if library is None:
-        monkeypatch.setitem(sys.modules, "isal", None)
-    else:
-        pytest.importorskip(library)
+    take(library, monkeypatch)
     with open_layers([read_image_info(packed)]) as layers:
         entry = layers[0].runs(0, CLUSTER).host.tolist()[0]
         assert read_packed(layers[0], entry) == b"\1" * CLUSTER

@@ -236,6 +236,29 @@ def test_map_refuses_what_another_process_writes_unless_told_otherwise(tmp_path:
     assert backchain("map", path).returncode == 0
 
 
+def assert_alike_up_to_damage(image: Path, *options: str) -> None:
+    """Compare with qemu-img's map: what both show, and whether both come to the damage."""
+    theirs = qemu.attempt("qemu-img", "map", "--output=json", *options, image)
+    ours = backchain("map", "--output=json", *options, image)
+    damaged = theirs.returncode == 1
+    if damaged:
+        assert "an L2 entry names a host offset that is not aligned" in error_of(ours, 4)
+    else:
+        assert ours.returncode == theirs.returncode == 0
+    end = "]" if damaged else ""
+    wanted = json.loads(theirs.stdout.rstrip(",\n") + end)
+    assert wanted
+    assert [{**e, "compressed": False} for e in wanted] == json.loads(ours.stdout.rstrip() + end)
+
+
+def damage_entry(image: Path, guest: int) -> None:
+    """Make the L2 entry of the cluster at the guest offset (bytes) one that names no cluster."""
+    data = image.read_bytes()
+    table, inside = divmod(guest, 512 << 20)
+    entry = damage.l2_tables(data)[table] + inside // 65536 * 8
+    image.write_bytes(damage.put64(data, entry, 0x8000_0000_1234_5200))
+
+
 @pytest.mark.parametrize(("name", "place"), [("top.qcow2", 305), ("top.qcow2", 700), ("base.qcow2", 300)])
 def test_map_of_a_damaged_image_shows_what_precedes_the_damage(tmp_path: Path, name: str, place: int) -> None:
     """As qemu-img does: all up to the entry, in whatever window of tables it lies."""
@@ -244,17 +267,28 @@ def test_map_of_a_damaged_image_shows_what_precedes_the_damage(tmp_path: Path, n
     qemu.create(top, 1 << 30, backing=base)
     qemu.io(base, "write -q 0 64k", "write -q 300M 1M", "write -q -z 310M 1M", "write -q 900M 64k")
     qemu.io(top, "write -q 64k 64k", "write -q 305M 64k", "write -q 700M 64k")
-    data = (tmp_path / name).read_bytes()
-    table, inside = divmod(place << 20, 512 << 20)
-    entry = damage.l2_tables(data)[table] + inside // 65536 * 8
-    (tmp_path / name).write_bytes(damage.put64(data, entry, 0x8000_0000_1234_5200))
-    theirs = qemu.attempt("qemu-img", "map", "--output=json", top)
-    ours = backchain("map", "--output=json", top)
-    assert theirs.returncode == 1
-    assert f"{name}: an L2 entry names a host offset that is not aligned" in error_of(ours, 4)
-    wanted = json.loads(theirs.stdout.rstrip(",\n") + "]")
-    assert len(wanted) > 1
-    assert [{**e, "compressed": False} for e in wanted] == json.loads(ours.stdout.rstrip() + "]")
+    damage_entry(tmp_path / name, place << 20)
+    assert_alike_up_to_damage(top)
+
+
+def test_map_up_to_damage_that_lies_at_odd_places(tmp_path: Path) -> None:
+    """A disk that ends amid a cluster, parts that begin or end in one, and overlays that cover the damage."""
+    image, over, fine = (tmp_path / f"{n}.qcow2" for n in ("image", "over", "fine"))
+    qemu.create(image, (1 << 20) + 512)
+    qemu.io(image, "write -q 0 1M", "write -q 1M 512", "discard -q 64k 64k", "discard -q 896k 64k")
+    sound = image.read_bytes()
+    damage_entry(image, 1 << 20)
+    assert_alike_up_to_damage(image)
+    image.write_bytes(sound)
+    damage_entry(image, 192 << 10)
+    for options in (("-s", "0", "-l", "250000"), ("-s", "1000"), ("-s", "70001", "-l", "200000")):
+        assert_alike_up_to_damage(image, *options)
+    qemu.create(over, (1 << 20) + 512, backing=image)
+    qemu.io(over, "write -q 192k 64k")
+    assert_alike_up_to_damage(over, "-s", "1000")
+    qemu.create(fine, (1 << 20) + 512, backing=image, extended_l2="on")
+    qemu.io(fine, "write -q 192k 2k", "write -q -z 194k 2k", "write -q 196k 28k")
+    assert_alike_up_to_damage(fine)
 
 
 def test_map_of_a_broken_chain_is_status_4(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_a_job_is_remembered_until_all_is_tidied_up(chain: list[Path], tmp_path:
     mark_dirty(sn3, dirty=True)
     for options in ([], ["--json"], ["-q"]):
         refused = backchain("recover", "--undo", "-y", *options, tmp_path)
-        assert "sn3.qcow2: incompatible features 0x1 are not written; then run" in error_of(refused, 4)
+        assert "sn3.qcow2: incompatible features 0x1 are not written; mend it" in error_of(refused, 4)
     assert [t["operation"] for t in document(backchain("recover", "--json", tmp_path))["interrupted"]] == ["pull"]
     mark_dirty(sn3, dirty=False)
     done = document(backchain("recover", "--undo", "-y", "--json", tmp_path))["undone"]

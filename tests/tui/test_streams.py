@@ -113,14 +113,16 @@ def test_an_interrupted_job_is_left_though_nobody_reads(top: Path) -> None:
 # --- a full disk ------------------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_under_the_answer_is_status_6(top: Path) -> None:
+@pytest.mark.parametrize("arguments", ["map", "map --output json", "graph", "graph --json", "commit -n", "recover"])
+def test_a_full_disk_under_the_answer_is_status_6(top: Path, arguments: str) -> None:
+    place = top.parent if arguments == "recover" else top
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "backchain_tui", "map", top], stdout=full, stderr=subprocess.PIPE, text=True,
-            timeout=TIMEOUT, check=False,
+            [sys.executable, "-m", "backchain_tui", *arguments.split(), place], stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=TIMEOUT, check=False,
         )  # fmt: skip
     assert done.returncode == 6
-    assert done.stderr == "backchain: No space left on device\n"
+    assert done.stderr == "backchain: standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])

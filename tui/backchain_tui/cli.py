@@ -122,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
         with cli.make_context("backchain", list(arguments)) as context:
             answer = cli.invoke(context)
         status = answer if isinstance(answer, int) else 0
-        sys.stdout.flush()
+        streams.flush()
     except BrokenPipeError:  # whoever asked has read enough
         streams.let_go(sys.stdout)
     except Exception as error:  # noqa: BLE001 - the last place that can still say it in one line

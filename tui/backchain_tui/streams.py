@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import suppress
-from typing import TextIO
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, TextIO
 
 import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
@@ -27,6 +30,33 @@ def prepare() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def answer(text: str) -> None:
+    """Print what was asked for, or a part of it; it ends as it is.
+
+    Raises:
+        BrokenPipeError: Nobody reads any more, so that no more need be found out.
+        OSError: Standard output cannot be written; it is named as the file.
+    """
+    with _named():
+        click.echo(text, nl=False, color=True)  # there is none; else click looks for it through all of the text
+
+
+def flush() -> None:
+    """Write what standard output still holds; see `answer`."""
+    with _named():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
+
+
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print what goes with a change of images: the change, and the exit status that tells of it, need no reader.
 
@@ -39,12 +69,13 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
         OSError: Standard output cannot be written, though somebody reads it; it is named as the file.
     """
     try:
-        click.echo(text, err=err, nl=nl)
+        with nullcontext() if err else _named():
+            click.echo(text, err=err, nl=nl)
     except BrokenPipeError:
         let_go(sys.stderr if err else sys.stdout)
-    except OSError as error:
+    except OSError:
         if not err:
-            raise OSError(error.errno, error.strerror, "standard output") from error
+            raise
 
 
 def let_go(stream: TextIO) -> None:

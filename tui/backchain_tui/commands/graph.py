@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backchain_tui.commands.options import scan_option, show_incomplete
+from backchain_tui.streams import answer
 
 if TYPE_CHECKING:
     from backchain.graph import ChainGraph
@@ -31,7 +32,7 @@ def graph(paths: tuple[Path, ...], scan: tuple[Path, ...], *, as_json: bool, as_
     if as_json and as_dot:
         raise click.UsageError("--json and --dot exclude each other")
     found = discover(paths, scan=scan)
-    click.echo(_render(found, as_json=as_json, as_dot=as_dot, ascii_only=ascii_only), nl=False)
+    answer(_render(found, as_json=as_json, as_dot=as_dot, ascii_only=ascii_only))
     show_incomplete(found)
 
 

@@ -9,6 +9,7 @@ import click
 
 from backchain.errors import ImageInUseError
 from backchain_tui.commands.options import parse_offset
+from backchain_tui.streams import answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +51,7 @@ def map_(
         _require_unused(chain)
     extents = qemu_map(chain, start_offset, max_length)
     for piece in json_pieces(extents) if output == "json" else table_pieces(extents, file_names(image, chain)):
-        click.echo(piece, nl=False, color=True)  # there is none; else click looks for it through all of the text
+        answer(piece)
 
 
 def _require_unused(chain: Sequence[ImageInfo]) -> None:

@@ -48,7 +48,7 @@ def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) 
     if kept := [t for t in tidied if t.kept]:
         raise ImageError(
             f"not tidied up: {'; '.join(line for t in kept for line in t.problems)}",
-            "then run recover --undo again, the job is remembered until then",
+            "mend it (qemu-img check -r all) and run recover --undo again, the job is remembered until then",
         )
     return 0
 
@@ -124,5 +124,6 @@ def _undo(record: Record, request: Request, emit: Emit) -> Tidied:
         "leaked_clusters": {str(p): n for p, n in tidied.leaks.items()},
         "removed": [str(p) for p in tidied.removed],
         "problems": list(tidied.problems),
+        "kept": tidied.kept,
     })  # fmt: skip
     return tidied
