@@ -7,6 +7,7 @@ same file. Elsewhere the first 4 KiB of a unit are read before the rest, as unit
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from backchain.clustermap import Layer
 
 SECTOR = 512
+ASKED_AT_ONCE = 64
+"""Reads that are asked for before the first of them is waited for; see `GuestReader.ask_for`."""
 _PROBE = 4096
 _READS_ZERO = np.zeros(len(RunState), bool)
 _READS_ZERO[[*ZERO_STATES, RunState.UNALLOCATED, RunState.UNALLOCATED_RESERVED]] = True
@@ -70,6 +73,17 @@ class GuestReader:
                 return data + bytes(length - len(data))
             data += more
         return data
+
+    def ask_for(self, layer: int, host: int, length: int) -> None:
+        """Have the kernel fetch what will be read soon, so that a disk works on several reads at once.
+
+        Args:
+            layer: Number of the layer that provides it, uncompressed.
+            host: Offset in its file in bytes.
+            length: Bytes.
+        """
+        with suppress(OSError):  # it is advice
+            os.posix_fadvise(self._layers[layer].descriptor, host, length, os.POSIX_FADV_WILLNEED)
 
     def _cluster(self, layer: int, entry: int) -> bytes:
         if self._unpacked is None or self._unpacked[:2] != (layer, entry):

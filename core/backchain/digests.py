@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from backchain.clustermap import map_window, open_layers
-from backchain.contents import GuestReader, reads_zero
+from backchain.contents import ASKED_AT_ONCE, GuestReader, reads_zero
 from backchain.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -91,9 +91,14 @@ def _together(ranges: Sequence[Range], layers: Sequence[Layer]) -> Iterator[list
 def _blocks(pieces: Pieces, reader: GuestReader) -> Iterator[tuple[int, bytes]]:
     """Yield (number, data) of the blocks that are not all zeros, without their zero tail; no piece crosses a block."""
     columns = (pieces.guest, pieces.layer, pieces.host, pieces.length, pieces.compressed)
+    rows = list(zip(*(c.tolist() for c in columns), strict=True))
     block, end = -1, 0
     parts: list[bytes] = []  # mostly one, which is joined and stripped without a copy
-    for guest, layer, host, length, packed in zip(*(c.tolist() for c in columns), strict=True):
+    for number, (guest, layer, host, length, packed) in enumerate(rows):
+        if number % ASKED_AT_ONCE == 0:
+            for _, other, place, size, compressed in rows[number : number + ASKED_AT_ONCE]:
+                if not compressed:
+                    reader.ask_for(other, place, size)
         if guest // BLOCK != block:
             if stripped := b"".join(parts).rstrip(b"\0"):
                 yield block, stripped
