@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -163,11 +164,19 @@ class Comparison:
         edges = np.arange(start, one.end, unit, dtype=np.int64)
         pieces = self._undecided(one, other, edges[1:])
         differ = np.zeros(len(edges), bool)
-        for guest, length, first, second in pieces:
-            number = (guest - start) // unit
-            if candidates[number] and not differ[number]:
-                differ[number] = self._differ(guest, length, first, second)
+        wanted = (piece for piece in pieces if candidates[(piece[0] - start) // unit])
+        while some := list(islice(wanted, ASKED_AT_ONCE)):
+            self._ask_for_probes(some)
+            for guest, length, first, second in some:
+                number = (guest - start) // unit
+                differ[number] = differ[number] or self._differ(guest, length, first, second)
         return differ
+
+    def _ask_for_probes(self, pieces: Sequence[tuple[int, int, _Place, _Place]]) -> None:
+        for _, length, *places in pieces:
+            for reader, (layer, host, zero, compressed) in zip(self._readers, places, strict=True):
+                if not zero and not compressed:
+                    reader.ask_for(layer, host, min(_PROBE, length))
 
     def ranges(self, end: int) -> Iterator[tuple[int, int]]:
         """Yield all ranges (start, length) below `end` bytes, whole sectors, in which the two views differ.
