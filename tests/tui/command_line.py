@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+HEAVY = ("textual", "networkx", "numpy", "humanize", "rich")
+"""Packages that a command loads only if it needs them."""
+
 TIMEOUT = 60
 
 

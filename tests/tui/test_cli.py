@@ -16,11 +16,9 @@ from backchain_tui.commands.options import parse_size
 from tests.core import damage, qemu
 from tests.core.images import chain_of, overlay
 
-from .command_line import TIMEOUT, backchain, error_of
+from .command_line import HEAVY, TIMEOUT, backchain, error_of
 
 # --- what is loaded ---------------------------------------------------------------------------------------------------
-
-HEAVY = ("textual", "networkx", "numpy", "humanize", "rich")
 
 
 def loaded_by(*arguments: str | Path) -> set[str]:

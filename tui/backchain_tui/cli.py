@@ -23,11 +23,16 @@ from backchain_tui import heap, streams
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 EXIT_UNEXPECTED = 1
 EXIT_USAGE = 2
 EXIT_IO = 6
 
 _DEFAULT_COMMAND = "browse"
+
+_COMPLETE = "_BACKCHAIN_COMPLETE"
+"""Environment variable by which a shell asks for completions, and before that for the script that does so (click)."""
 
 _COMMANDS = ("browse", "demo", "graph", "map", "commit", "pull", "rebase", "snapshot", "delete", "recover")
 """Each is a function in the module of `backchain_tui.commands` that has its name; Python has a `map` of its own."""
@@ -80,10 +85,17 @@ class BackchainGroup(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put the UI's command in front of arguments that name none."""
-        if not args or (args[0] not in _COMMANDS and args[0] not in {"--help", "-h", "--version"}):
+        """Put the UI's command in front of arguments that name none; a shell may complete the first to either."""
+        named = args[0] in {*_COMMANDS, "--help", "-h", "--version"} if args else ctx.resilient_parsing
+        if not named:
             args = [_DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the name of a command, or a path for the UI; what the shell takes for paths has to come first."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type="file"), *super().shell_complete(ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write no list of commands: the help text is one."""
@@ -106,6 +118,10 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core for matrices; there are none here
     heap.keep()
     streams.prepare()
+    if instruction := os.environ.get(_COMPLETE):
+        from click.shell_completion import shell_complete
+
+        sys.exit(shell_complete(cli, {}, "backchain", _COMPLETE, instruction))
     status = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):

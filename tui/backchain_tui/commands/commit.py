@@ -20,7 +20,10 @@ from backchain_tui.commands.options import cache_option, format_option, leftover
 
 @click.command(short_help="merge layers down into a base")
 @click.argument("top", metavar="TOP", type=click.Path(path_type=Path))
-@click.option("-b", "base", metavar="BASE", help="The image that receives the data (default: TOP's backing file).")
+@click.option(
+    "-b", "base", metavar="BASE", type=click.Path(),
+    help="The image that receives the data (default: TOP's backing file).",
+)  # fmt: skip
 @click.option("-d", "keep_top", is_flag=True, help="Leave TOP as it is when it is the active layer (else: emptied).")
 @format_option
 @cache_option

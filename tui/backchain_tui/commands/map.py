@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("map", short_help="the same answer as qemu-img map")
-@click.argument("image", metavar="IMAGE")
+@click.argument("image", metavar="IMAGE", type=click.Path())
 @click.option("--output", type=click.Choice(["human", "json"]), default="human", help="Default: human.")
 @click.option(
     "-f",

@@ -20,7 +20,10 @@ from backchain_tui.commands.options import cache_option, format_option, leftover
 
 @click.command(short_help="copy layers up into an image")
 @click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
-@click.option("-b", "base", metavar="BASE", help="The new backing file (default: none, IMAGE then stands alone).")
+@click.option(
+    "-b", "base", metavar="BASE", type=click.Path(),
+    help="The new backing file (default: none, IMAGE then stands alone).",
+)  # fmt: skip
 @format_option
 @cache_option
 @leftovers_option

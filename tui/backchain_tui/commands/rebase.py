@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     "-b",
     "backing",
     metavar="BACKING",
+    type=click.Path(),
     required=True,
     help='The new backing file, relative to IMAGE\'s folder or to this one; "" for none.',
 )
