@@ -173,6 +173,7 @@ class Comparison:
         return differ
 
     def _ask_for_probes(self, pieces: Sequence[tuple[int, int, _Place, _Place]]) -> None:
+        """Ask for what `_differ` reads first of some pieces."""
         for _, length, *places in pieces:
             for reader, (layer, host, zero, compressed) in zip(self._readers, places, strict=True):
                 if not zero and not compressed:

@@ -146,7 +146,7 @@ def qemu_map(images: Sequence[ImageInfo], start: int = 0, length: int | None = N
 
 
 def _gathered(windows: Iterable[Runs]) -> Iterator[Runs]:
-    """Make windows worth working on: to handle one takes as long with few runs as with a thousand, and much memory."""
+    """Make windows worth working on: few runs take as long as a thousand, very many take much memory."""
     waiting: list[Runs] = []
     count = 0
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.containers import Container
@@ -127,9 +128,9 @@ class PictureScreen(Screen[bool]):
 
     # --- what is valid now ----------------------------------------------------------------------------------------
 
+    @abstractmethod
     def where(self) -> frozenset[Where]:
         """Say what is the case now."""
-        raise NotImplementedError
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer an action only where the table says that it is valid."""
@@ -262,9 +263,9 @@ class PictureScreen(Screen[bool]):
         self._own_map = not self._own_map
         self.update_map()
 
+    @abstractmethod
     def update_map(self) -> None:
         """Ask for the map that belongs to what is shown."""
-        raise NotImplementedError
 
     def action_diagram_zoom(self) -> None:
         """Take the diagram's next zoom."""
@@ -291,9 +292,9 @@ class PictureScreen(Screen[bool]):
 
         self.app.push_screen(HelpScreen(self.help_rows(), self.where()))
 
-    def help_rows(self) -> list[Any]:
+    @abstractmethod
+    def help_rows(self) -> list[describe.Row]:
         """Give the rows of help on what is under the cursor."""
-        raise NotImplementedError
 
     async def action_quit(self) -> None:
         """Leave backchain; while a job runs it asks first."""
