@@ -12,6 +12,7 @@ import numpy as np
 
 from backchain.clustermap import map_window, open_layers
 from backchain.contents import ASKED_AT_ONCE, GuestReader, reads_zero
+from backchain.lookup import stored_within
 from backchain.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 BLOCK = 65536
 """Bytes that are hashed at once; samples are of this size."""
 
-_NEAR_PART, _LONGEST_PART = 16, 4
-"""Samples are mapped together within a sixteenth of a window; longer ranges are cut into quarters of one."""
+_LONGEST_PART = 4
+"""What is hashed at once is at most a quarter of a window."""
 
 _MOST_BLOCKS = 65536
 """Blocks of a range at once, at most: a raw disk is one window of a terabyte."""
@@ -58,34 +59,38 @@ def view_digest(images: Sequence[ImageInfo], ranges: Sequence[Range], digest: Di
     with open_layers(images) as layers:
         reader = GuestReader(layers)
         for part in _together(ranges, layers):
-            runs = map_window(layers, part[0][0], part[-1][1])
-            starts, ends = np.array(part, np.int64).T
-            held = Pieces.of(runs, ~reads_zero(runs.state)).within(starts, ends)
-            for block, data in _blocks(held.cut(BLOCK), reader):
+            for block, data in _blocks(_stored(layers, part).cut(BLOCK), reader):
                 digest.update(b"%d:" % block)
                 digest.update(data)
     return digest.digest()
 
 
 def _together(ranges: Sequence[Range], layers: Sequence[Layer]) -> Iterator[list[Range]]:
-    """Yield the ranges in groups that are mapped at once, what lies between them too; long ranges are cut up.
-
-    To map an L2 table or two takes as long as to map a block, so that samples which lie close are mapped together.
-    """
+    """Yield the ranges in groups that are hashed at once; long ranges are cut up."""
     window = min(layer.window_bytes for layer in layers)
-    near = max(window // _NEAR_PART // BLOCK, 1) * BLOCK
     longest = min(max(window // _LONGEST_PART // BLOCK, 1), _MOST_BLOCKS) * BLOCK
     group: list[Range] = []
+    left = longest
     for start, end in ranges:
         end = min(end, layers[0].size)
         for first in range(start, end, longest):
             piece = (first, min(end, first + longest))  # no block is cut in two
-            if group and piece[1] - group[0][0] > near:
+            if group and piece[1] - piece[0] > left:
                 yield group
-                group = []
+                group, left = [], longest
             group.append(piece)
+            left -= piece[1] - piece[0]
     if group:
         yield group
+
+
+def _stored(layers: Sequence[Layer], ranges: Sequence[Range]) -> Pieces:
+    """Give what is stored in some ranges: a single one may be long, and few of its tables hold anything."""
+    if len(ranges) == 1:
+        runs = map_window(layers, *ranges[0])
+        return Pieces.of(runs, ~reads_zero(runs.state))
+    starts, ends = np.array(ranges, np.int64).T
+    return stored_within(layers, starts, ends)
 
 
 def _blocks(pieces: Pieces, reader: GuestReader) -> Iterator[tuple[int, bytes]]:

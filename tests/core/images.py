@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backchain.image import read_image_info
+
 from . import qemu
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from backchain.graph import ChainGraph
-    from backchain.image import ImageState
+    from backchain.image import ImageInfo, ImageState
 
 MIB = 1 << 20
 
@@ -22,6 +24,15 @@ def chain_of(folder: Path, *names: str, size: int = MIB) -> list[Path]:
         if not path.exists():
             qemu.create(path, size if below is None else None, backing=below)
     return paths
+
+
+def backed(path: Path) -> list[ImageInfo]:
+    """Read an image's header and those of what backs it, the top first."""
+    chain = [read_image_info(path)]
+    while (link := chain[-1].backing) is not None:
+        assert link.path is not None
+        chain.append(read_image_info(link.path, image_format=link.format))
+    return chain
 
 
 def label_links(graph: ChainGraph) -> set[tuple[str, str]]:

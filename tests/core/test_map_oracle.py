@@ -8,18 +8,16 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from backchain.image import read_image_info
 from backchain.mapping import Kind, qemu_map
 
 from . import chains, qemu
 from .chains import Forest, Layer, Write
+from .images import backed
 from .strategies import WINDOWS, forests
 from .trial import windows_of
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from backchain.image import ImageInfo
 
     from .folders import Folders
 
@@ -27,19 +25,10 @@ KIB = 1024
 MIB = 1024 * 1024
 
 
-def chain_of(path: Path) -> list[ImageInfo]:
-    """Give the image and what backs it, the top first."""
-    chain = [read_image_info(path)]
-    while (link := chain[-1].backing) is not None:
-        assert link.path is not None
-        chain.append(read_image_info(link.path, image_format=link.format))
-    return chain
-
-
 def our_map(path: Path, start: int = 0, length: int | None = None) -> list[dict[str, Any]]:
     """Give backchain's answer in the words of ``qemu-img map --output=json`` of QEMU 7.2."""
     found = []
-    for extents in qemu_map(chain_of(path), start, length):
+    for extents in qemu_map(backed(path), start, length):
         for begin, size, depth, kind, offset in extents.rows():
             found.append({
                 "start": begin, "length": size, "depth": depth, "present": bool(kind & Kind.PRESENT),

@@ -246,6 +246,24 @@ class Qcow2File:
             Entries, uint64, shape (len(clusters),), and subcluster bitmaps of the same shape, or None without extended
             L2 entries.
         """
+        entries = native(self._stored_of(clusters))
+        return (entries[0::2], entries[1::2]) if self.header.extended_l2 else (entries, None)
+
+    def runs_of(self, clusters: NDArray[np.int64]) -> Runs:
+        """Give the runs of the disk that some guest clusters (ascending numbers) make when they are put together.
+
+        Raises:
+            MalformedImageError: A table or a cluster lies outside of the file.
+        """
+        end = len(clusters) * self.header.cluster_size
+        return Runs.join(self._decoder.decode((self._stored_of(clusters),), 0, end, self.file_size))
+
+    def _stored_of(self, clusters: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """Read the L2 entries of some guest clusters (ascending numbers), zeros where there is no table.
+
+        Returns:
+            uint64, shape (len(clusters),), or twice that with extended L2 entries: big-endian, as the file has them.
+        """
         header = self.header
         width = header.l2_entry_size // 8
         entries = np.zeros((len(clusters), width), np.uint64)
@@ -257,8 +275,8 @@ class Qcow2File:
             if offset and not self._empty_table(offset):
                 part, first = clusters[low:high], int(clusters[low])
                 stored = self._read_group(self.l1, range(index, index + 1), first, int(part[-1]) + 1)
-                entries[low:high] = native(stored.reshape(-1, width)[part - first])
-        return (entries[:, 0], entries[:, 1]) if header.extended_l2 else (entries[:, 0], None)
+                entries[low:high] = stored.reshape(-1, width)[part - first]
+        return entries.reshape(-1)
 
     def read_compressed(self, entry: int) -> bytes:
         """Decompress the cluster that a compressed L2 entry names.
