@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backchain.image import read_image_info
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-def chain_of(folder: Path, *names: str, size: int = MIB) -> list[Path]:
+def chain_of(folder: Path, *names: str, size: int = MIB, **options: Any) -> list[Path]:
     """Make a chain of qcow2 images with relative links, the base first; a base that is there already is kept."""
     paths = [folder / f"{name}.qcow2" for name in names]
     for below, path in zip([None, *paths], paths, strict=False):
         if not path.exists():
-            qemu.create(path, size if below is None else None, backing=below)
+            qemu.create(path, size if below is None else None, backing=below, **options)
     return paths
 
 

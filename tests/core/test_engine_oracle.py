@@ -204,3 +204,12 @@ def test_large_compressed_clusters_over_small_ones(folders: Folders, drawn: Draw
     layers = (small, packed) if drawn[0] == "commit" else (small, packed, top)
     with windows_of(4096), folders.fresh() as folder:
         run_on_forest(folder, Forest(layers), drawn)
+
+
+@given(drawn=st.just(("commit", 1, 0, True)))
+def test_neighbours_in_the_file_that_are_none_on_the_disk(folders: Folders, drawn: Drawn) -> None:
+    """A cell is counted once, though its halves were written at different times and lie apart in the source."""
+    apart = tuple(Write("data", start, sectors) for start, sectors in ((0, 8), (80, 8), (160, 4), (320, 8), (164, 4)))
+    layers = (Layer(1 << 20, None, cluster_bits=12), Layer(1 << 20, 0, cluster_bits=11, commands=apart))
+    with folders.fresh() as folder:
+        run_on_forest(folder, Forest(layers), drawn)

@@ -15,8 +15,10 @@ from backchain.image import read_image_info, require_header
 from backchain.jobs import Job
 from backchain.operations import Commit, Pull
 from backchain.planning import make_plan
+from backchain.qcow2.writer import Qcow2Writer
 
 from . import qemu
+from .images import chain_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,6 +63,33 @@ def test_tables_grow(tiny_tables: tuple[Path, Path, Path], verb: str) -> None:
         size = qemu.info(base)["virtual-size"]
         assert size == (12 if verb == "commit" else 6) * MIB
     assert [p["filename"] for p in qemu.backing_chain(top)] == [str(top), *([str(base)] if operation.base else [])]
+
+
+@pytest.mark.parametrize("verb", ["commit", "pull"])
+def test_a_gap_in_the_refcount_table(tmp_path: Path, verb: str) -> None:
+    """A run that died may have made its file longer; what comes then lies behind that, and no block counts the gap."""
+    base, middle, top = chain_of(tmp_path, "base", "middle", "top", size=8 * MIB, cluster_size=1024)
+    qemu.io(base, "write -q -P 1 0 64k")
+    qemu.io(middle, "write -q -P 2 32k 700k")
+    qemu.io(top, "write -q -P 3 1M 64k")
+    target = base if verb == "commit" else top
+    with target.open("r+b") as file:
+        file.truncate(3 * MIB // 2)
+    graph = discover([tmp_path])
+    nodes = {graph[i].path: i for i in graph}
+    plan = make_plan(graph, Commit(nodes[base], nodes[middle]) if verb == "commit" else Pull(nodes[top], nodes[base]))
+    before = qemu.view(top)
+    BuiltinEngine().run(plan, Job(plan))
+    assert qemu.view(top) == before
+    assert (qemu.check(target).corruptions, qemu.check(target).leaks) == (0, 0)
+    with target.open("r+b") as file:
+        writer = Qcow2Writer(file.fileno(), require_header(read_image_info(target)))
+        used = writer.allocator.table != 0
+        assert used[0]
+        assert not used[1]
+        assert used[2:].any()
+        writer.check()
+        assert writer.release_leaks() == 0
 
 
 @pytest.mark.parametrize(("bits", "there", "sectors"), [(16, 0, 1), (64, 9400, 2)])

@@ -93,8 +93,7 @@ class Copier:
         first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))[: len(pieces.guest)]
         lengths = np.add.reduceat(pieces.length, first) if len(first) else pieces.length
         columns = (pieces.guest, pieces.layer, pieces.zero, pieces.compressed, pieces.host, target, cell)
-        last = np.searchsorted(window.cells, (pieces.guest[first] + lengths - 1) // cell_size)
-        shared = np.append(cell[first[1:]] == last[:-1] + self._first_cell, np.array([False]))[: len(first)]
+        shared = np.append(cell[first[1:]] == cell[first[1:] - 1], np.array([False]))[: len(first)]
         if pieces.compressed.any():
             packed = pieces.compressed[first]
             places = (pieces.layer[first][packed].tolist(), pieces.host[first][packed].tolist())

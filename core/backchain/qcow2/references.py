@@ -246,7 +246,7 @@ class References:
             counts += np.bincount(inside, minlength=self._entries).astype(np.uint32)
 
     def _by_block(self, clusters: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield (number of the refcount block, places in it) of some clusters."""
+        """Yield (number of a refcount block, places in it) for each block that counts some of the clusters."""
         if not len(clusters):
             return
         low, high = int(clusters.min()), int(clusters.max())
@@ -256,7 +256,8 @@ class References:
         first, last = low // self._entries, high // self._entries
         for index in range(first, last + 1) if last - first < _FEW_BLOCKS else _distinct(block):
             inside = clusters[block == index] if first != last else clusters
-            yield index, inside - index * self._entries
+            if len(inside):
+                yield index, inside - index * self._entries
 
     def _read(self, offset: int, length: int, what: str) -> bytes:
         if offset + length > -(-self._file.file_size // fmt.SECTOR) * fmt.SECTOR:
