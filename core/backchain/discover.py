@@ -26,8 +26,8 @@ from backchain.image import (
     missing_image,
     read_image_info,
 )
-from backchain.journal import Stage, kept_journals, read_journal
-from backchain.pending import links_are_changed
+from backchain.journal import is_not_believed, kept_journals, read_journal
+from backchain.pending import identity_at, spent_images
 from backchain.scan import DEFAULT_BUDGET, FolderScan
 
 if TYPE_CHECKING:
@@ -153,19 +153,20 @@ class _Discovery:
         order = [*self._asked, *(i for i in self._images if i not in self._asked)]
         images = [self._images[i] for i in order if i in connected]
         links = [(o, b) for o, b in self._trusted_links() if o in connected]
-        paths = {info.path for info in images}
         journals = tuple(r for p in self._scan.journals if (r := read_journal(p)) is not None)
-        journals += tuple(r for r in kept_journals() if r.intent.target in paths)
+        journals += tuple(r for r in kept_journals() if identity_at(r.intent.target) in connected)
         incomplete = (*self._scan.notes(), *self._riddles())
         graph = ChainGraph(images, links, Surroundings(incomplete, tuple(self._roots), journals, self._users()))
         looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]
         return graph.with_changes(replace=[*looped, *_invalidated(graph, journals)])
 
     def _riddles(self) -> Iterator[str]:
-        """Name the images whose header is damaged: what backs them cannot be told."""
+        """Name what cannot be told: what backs images whose header is damaged, what other users have left undone."""
         for info in self._images.values():
             if info.format == "qcow2" and info.state is ImageState.UNREADABLE:
                 yield f"{info.display_path}: {info.problem}, so that nobody knows what backs it"
+        for path in filter(is_not_believed, self._scan.journals):
+            yield f"{printable(str(path))}: the journal of another user, not read: a job of theirs may be unfinished"
 
     def _users(self) -> dict[ImageId, tuple[str, ...]]:
         """Give the external data files, each with the image that keeps its data there."""
@@ -179,19 +180,10 @@ class _Discovery:
 
 
 def _invalidated(graph: ChainGraph, journals: Iterable[Record]) -> Iterator[ImageInfo]:
-    """Mark the images that a commit has invalidated, as its journal remembers, and that are still as they were then.
-
-    They are so as soon as the last link is changed, whether or not the commit came to its end.
-    """
-    left = {
-        f
-        for r in journals
-        if r.stage is Stage.LEFT or (r.intent.operation == "commit" and links_are_changed(r, graph))
-        for _, f in r.intent.invalidated
-    }
-    for image in graph:
+    """Mark the images that a commit has invalidated, as its journal remembers."""
+    for image in spent_images(journals, graph):
         info = graph[image]
-        if info.state is ImageState.OK and info.fingerprint in left:
+        if info.state is ImageState.OK:
             yield replace(info, state=ImageState.INVALID, problem="a commit has changed what it relied on")
 
 

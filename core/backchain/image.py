@@ -56,6 +56,11 @@ class Fingerprint:
         """Take the fingerprint out of a stat result."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
+    @property
+    def lasting(self) -> tuple[int, int, int]:
+        """Inode, length and mtime: what of it a restart of the machine leaves, which may number its devices anew."""
+        return self.inode, self.size, self.mtime_ns
+
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:

@@ -24,15 +24,18 @@ import platformdirs
 from backchain.image import Fingerprint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 PREFIX, SUFFIX = ".backchain-", ".journal"
 SCRATCH_SUFFIX = ".part"
 """A new image is written under a name that ends so, and gets its own name when it is complete."""
-_MOST_BYTES = 1 << 20
+_MOST_BYTES = 16 << 20
+"""Bytes of a journal that are read at most: those of a delete of 40,000 images."""
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 """Errors of file systems that cannot sync a folder, and need not."""
 _VERSION = 1
+_PATH_ARGUMENTS = {"base", "top", "image", "backing", "overlay"}
+"""Arguments of an operation that are a path, or None."""
 
 
 class Stage(StrEnum):
@@ -103,8 +106,9 @@ class Record:
 
     Attributes:
         path: The journal's own file.
-        intent: What was about to be done.
+        intent: What was about to be done; paths as they are now, if the journal's folder was moved or copied.
         stage: How far it came.
+        linking: Whether links had begun to be changed: all data was in place then.
         started: When, ISO 8601.
         alive: Whether its writer still works on it.
     """
@@ -112,6 +116,7 @@ class Record:
     path: Path
     intent: Intent
     stage: Stage
+    linking: bool
     started: str
     alive: bool
 
@@ -142,7 +147,7 @@ class Journal:
         journal = cls(descriptor, Path(name))
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            journal._append(_to_json(intent))
+            journal._append(_to_json(intent, folder))
             sync_folder(folder)
         except BaseException:
             journal.discard()
@@ -191,7 +196,7 @@ def read_journal(path: Path) -> Record | None:
     except OSError:
         return None
     try:
-        if os.fstat(descriptor).st_uid not in {0, os.geteuid()}:
+        if _is_strange(os.fstat(descriptor)):
             return None
         lines = os.read(descriptor, _MOST_BYTES).splitlines()
         return _from_lines(path, lines, alive=_is_locked(descriptor))
@@ -201,6 +206,18 @@ def read_journal(path: Path) -> Record | None:
         os.close(descriptor)
 
 
+def is_not_believed(path: Path) -> bool:
+    """Say whether a journal belongs to another user than this one and root, so that it is not read."""
+    try:
+        return _is_strange(path.lstat())
+    except OSError:
+        return False
+
+
+def _is_strange(status: os.stat_result) -> bool:
+    return status.st_uid not in {0, os.geteuid()}
+
+
 def read_journals(folders: Iterable[Path]) -> tuple[Record, ...]:
     """Read every journal of the images in some folders.
 
@@ -208,7 +225,14 @@ def read_journals(folders: Iterable[Path]) -> tuple[Record, ...]:
     """
     places = list(folders)
     beside = [r for folder in places for r in _read_folder(folder)]
-    return (*beside, *(r for r in kept_journals() if r.intent.target.parent in places))
+    return (*beside, *(r for r in kept_journals() if any(_is_same(r.intent.target.parent, p) for p in places)))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def kept_journals() -> tuple[Record, ...]:
@@ -263,9 +287,10 @@ def _is_locked(descriptor: int) -> bool:
     return False
 
 
-def _to_json(intent: Intent) -> dict[str, Any]:
+def _to_json(intent: Intent, folder: Path) -> dict[str, Any]:
     return {
         "backchain": _VERSION,
+        "folder": str(folder) if folder != state_folder() else None,
         "operation": intent.operation,
         "arguments": dict(intent.arguments),
         "target": str(intent.target),
@@ -292,23 +317,47 @@ def _from_lines(path: Path, lines: Sequence[bytes], *, alive: bool) -> Record | 
     first = json.loads(lines[0]) if lines else {}
     if first.get("backchain") != _VERSION:
         return None
-    stage = Stage.COPYING
+    stages = [Stage.COPYING]
     for line in lines[1:]:
         with suppress(ValueError):  # a last line may have been cut off
-            stage = Stage(json.loads(line)["stage"])
+            stages.append(Stage(json.loads(line)["stage"]))
+    place = _placing(first.get("folder"), path.parent)
     links = tuple(
-        Link(Path(k["image"]), Path(k["backing"]) if k["backing"] is not None else None, k["name"], k["format"])
+        Link(place(k["image"]), place(k["backing"]) if k["backing"] is not None else None, k["name"], k["format"])
         for k in first["links"]
     )
-    invalidated = tuple((Path(i["path"]), Fingerprint(*map(int, i["fingerprint"]))) for i in first["invalidated"])
+    invalidated = tuple((place(i["path"]), Fingerprint(*map(int, i["fingerprint"]))) for i in first["invalidated"])
     intent = Intent(
-        str(first["operation"]), dict(first["arguments"]), Path(first["target"]),
-        tuple(_written(w) for w in first["written"]), links, invalidated,
+        str(first["operation"]), _placed(first["arguments"], place), place(first["target"]),
+        tuple(_written(w, place) for w in first["written"]), links, invalidated,
     )  # fmt: skip
-    return Record(path, intent, stage, str(first["started"]), alive)
+    linking = any(s in {Stage.RELINKING, Stage.CLEANING, Stage.LEFT} for s in stages)
+    return Record(path, intent, stages[-1], linking, str(first["started"]), alive)
 
 
-def _written(entry: str | dict[str, Any]) -> Written:
+def _written(entry: str | dict[str, Any], place: Callable[[str], Path]) -> Written:
     if isinstance(entry, str):  # a former version kept the path alone
-        return Written(Path(entry))
-    return Written(Path(entry["path"]), entry["format"], entry["inode"])
+        return Written(place(entry))
+    return Written(place(entry["path"]), entry["format"], entry["inode"])
+
+
+def _placed(arguments: Mapping[str, Any], place: Callable[[str], Path]) -> dict[str, Any]:
+    """Give an operation's arguments with the paths among them as they are now."""
+    now = {k: str(place(v)) if k in _PATH_ARGUMENTS and v is not None else v for k, v in arguments.items()}
+    return now | ({"images": [str(place(p)) for p in now["images"]]} if "images" in now else {})
+
+
+def _placing(recorded: str | None, folder: Path) -> Callable[[str], Path]:
+    """Give how to find the images of a journal that lies in `folder`, and lay in the one that it records.
+
+    The folder may have been moved, be mounted elsewhere, or be a copy: the images meant are those that lie as they did
+    from the journal. One outside of the folder may have stayed where it was.
+    """
+    if recorded is None or _is_same(Path(recorded), folder):
+        return Path
+
+    def place(path: str) -> Path:
+        new = Path(os.path.normpath(folder / os.path.relpath(path, recorded)))
+        return new if Path(path).is_relative_to(recorded) or os.path.lexists(new) else Path(path)
+
+    return place

@@ -1,4 +1,4 @@
-"""Which links of an operation are changed already and which are not, told by its journal and the images as they are."""
+"""What an operation has come to, told by its journal and the images as they are: links changed, images invalidated."""
 
 from __future__ import annotations
 
@@ -6,46 +6,81 @@ import os
 from typing import TYPE_CHECKING
 
 from backchain.image import image_id
+from backchain.journal import Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from backchain.graph import ChainGraph
-    from backchain.image import ImageId
+    from backchain.image import Fingerprint, ImageId
     from backchain.journal import Link, Record
 
 
 def find_path(graph: ChainGraph, path: str | None) -> ImageId | None:
     """Give the image of a graph that a path out of a journal leads to; None when there is none."""
-    if path is None:
-        return None
+    image = identity_at(path) if path is not None else None
+    return image if image in graph else None
+
+
+def identity_at(path: str | Path) -> ImageId | None:
+    """Give the identity of the file at a path out of a journal, which may be anything; None when there is none."""
     try:
-        image = image_id(os.stat(path))
+        return image_id(os.stat(path))
     except (OSError, ValueError):
         return None
-    return image if image in graph else None
 
 
 def pending_links(record: Record, graph: ChainGraph) -> tuple[Link, ...]:
     """Give the links that an operation was about to change and that are not yet as it wanted them.
 
-    A link of an overlay that is gone is not pending: nothing reads through it.
+    The link of an overlay that is not where it was is not among them: it may be gone, or read through another name.
     """
-    exact = record.intent.operation == "rebase"
-    return tuple(k for k in record.intent.links if _is_pending(k, graph, exact=exact))
+    return tuple(k for k in record.intent.links if _is_changed(k, record, graph) is False)
 
 
 def links_are_changed(record: Record, graph: ChainGraph) -> bool:
-    """Whether an operation has changed all of its links: then nothing reads through what it has invalidated."""
-    return bool(record.intent.links) and not pending_links(record, graph)
+    """Whether an operation has changed all of its links: then nothing reads through what it has invalidated.
+
+    Before all data was in place a link that looks so was changed by somebody else; and of an overlay that is not where
+    it was nobody knows.
+    """
+    links = record.intent.links
+    return record.linking and bool(links) and all(_is_changed(k, record, graph) for k in links)
 
 
-def _is_pending(link: Link, graph: ChainGraph, *, exact: bool) -> bool:
-    """Compare one link with the header; another name of the same file is as good, unless the name itself matters."""
+def spent_images(journals: Iterable[Record], graph: ChainGraph) -> frozenset[ImageId]:
+    """Give the images that a commit has invalidated, as its journal remembers, and that are still as they were then.
+
+    They are so as soon as the last link is changed, whether or not the commit came to its end. They are known again
+    under any name, and in a copy of their folder by the name that they had.
+    """
+    known = {f.lasting: i for i in graph if (f := graph[i].fingerprint) is not None}
+    spent: set[ImageId | None] = set()
+    for record in journals:
+        if record.stage is Stage.LEFT or (record.intent.operation == "commit" and links_are_changed(record, graph)):
+            for path, then in record.intent.invalidated:
+                spent |= {known.get(then.lasting), _unchanged_copy(graph, path, then)}
+    return frozenset(i for i in spent if i is not None)
+
+
+def _unchanged_copy(graph: ChainGraph, path: Path, then: Fingerprint) -> ImageId | None:
+    image = find_path(graph, str(path))
+    now = graph[image].fingerprint if image is not None else None
+    return image if now is not None and (now.size, now.mtime_ns) == (then.size, then.mtime_ns) else None
+
+
+def _is_changed(link: Link, record: Record, graph: ChainGraph) -> bool | None:
+    """Compare one link with the header; None when its overlay is not there.
+
+    Another name of the same file is as good, unless the name itself was what a rebase was asked for.
+    """
     image = find_path(graph, str(link.image))
     header = graph[image].header if image is not None else None
     if image is None or header is None:
-        return False
+        return None
     if link.name is None or header.backing_name is None:
-        return (link.name is None) != (header.backing_name is None)
+        return (link.name is None) == (header.backing_name is None)
     if (os.fsdecode(header.backing_name), header.backing_format) == (link.name, link.format):
-        return False
-    return exact or graph.backing_of(image) != find_path(graph, str(link.backing))
+        return True
+    return record.intent.operation != "rebase" and graph.backing_of(image) == find_path(graph, str(link.backing))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from backchain import locks
 from backchain.discover import discover
-from backchain.errors import BackchainError, ImageError, ImageIOError, MissingImageError
+from backchain.errors import BackchainError, ImageError, ImageIOError, MissingImageError, StalePlanError
 from backchain.filename import printable
 from backchain.image import naming, read_image_info, require_header, require_readable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, read_journal
@@ -115,12 +115,19 @@ def _rest_of_commit(record: Record, graph: ChainGraph) -> Operation | None:
     arguments, links = record.intent.arguments, record.intent.links
     pending = pending_links(record, graph)
     base = _needed(graph, arguments["base"])
-    if pending and len(pending) < len(links):  # all data is in place, and some overlays use it already
-        return Rebase(_needed(graph, str(pending[0].image)), base, True, pending[0].name, pending[0].format)
     active = all(str(k.image) == arguments["top"] for k in links)
-    if links and not pending and not active:
-        return None
+    if record.linking and not active:  # all data is in place, and overlays may use it already
+        if not pending:
+            return None
+        if len(pending) < len(links):
+            return Rebase(_needed(graph, str(pending[0].image)), base, True, pending[0].name, pending[0].format)
     top = _needed(graph, arguments["top"])
+    if base not in graph.chain(top):
+        raise StalePlanError(
+            f"{graph[base].display_path} is not below {graph[top].display_path} any more, so that the interrupted "
+            f"commit cannot be finished",
+            "leave it (recover --undo)",
+        )
     keep = bool(arguments["keep_top"])
     return Commit(base, top, keep) if pending or keep or not _is_empty(graph, top) else None
 
@@ -147,7 +154,8 @@ def _needed(graph: ChainGraph, path: str) -> ImageId:
 def _as_it_was(graph: ChainGraph, path: Path, fingerprint: Fingerprint) -> ImageId | None:
     """Give the image at a path if it is the very file that was meant, unchanged."""
     image = find_path(graph, str(path))
-    return image if image is not None and graph[image].fingerprint == fingerprint else None
+    now = graph[image].fingerprint if image is not None else None
+    return image if now is not None and now.lasting == fingerprint.lasting else None
 
 
 def tidy_up(record: Record) -> Tidied:
@@ -168,7 +176,7 @@ def tidy_up(record: Record) -> Tidied:
         try:
             if record.intent.operation == "snapshot":
                 removed += [file.path] if _remove(file.path) else []
-            elif record.intent.operation != "delete" and file.format != "raw" and file.path.is_file():
+            elif record.intent.operation != "delete" and file.format != "raw":
                 leaks[file.path] = _release_leaks(file)
         except OSError as error:
             raise ImageIOError(f"{printable(str(file.path))}: {os.strerror(error.errno or 0)}") from error
@@ -203,9 +211,9 @@ def _is_memory(record: Record) -> bool:
         graph = graph_of(record)
     except BackchainError:
         return False
-    spent = {f for p, f in record.intent.invalidated if _as_it_was(graph, p, f) is not None}
+    spent = {f.lasting for p, f in record.intent.invalidated if _as_it_was(graph, p, f) is not None}
     known = {
-        f
+        f.lasting
         for other in graph.surroundings.journals
         if other.path != record.path and other.stage is Stage.LEFT
         for _, f in other.intent.invalidated
@@ -239,7 +247,10 @@ def _release_leaks(file: Written) -> int:
             f"{shown}: the journal does not say what it is, so that nothing is given back",
             "if it is qcow2, qemu-img check -r leaks does that",
         )
-    descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise _LostError(f"{shown} is gone; what it may leak stays in it, wherever it is") from error
     try:
         if os.fstat(descriptor).st_ino != file.inode:
             raise _replaced(shown)

@@ -13,29 +13,25 @@ import pytest
 
 from backchain import recovery
 from backchain.discover import discover
-from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import MissingImageError
 from backchain.image import ImageState
-from backchain.jobs import Job
 from backchain.journal import SCRATCH_SUFFIX, Stage
 from backchain.operations import Commit, Delete, Rebase, Snapshot
-from backchain.planning import make_plan
 
 from . import qemu
 from .home import Home, state_of
+from .interruption import interrupted, perform
 from .judging import Judge
 from .recording import Flush, Sync, recorded
 from .scenes import Scene
 from .states import State, States
-from .trial import FORCED, assert_same_view
+from .trial import assert_same_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from backchain.graph import ChainGraph
     from backchain.journal import Record
-    from backchain.operations import Operation
 
     from .folders import Folders
     from .recording import Recording
@@ -108,13 +104,6 @@ def finish(scene: Scene, record: Record) -> None:
     assert_finished(scene)
 
 
-def perform(graph: ChainGraph, operation: Operation) -> None:
-    """Plan an operation and run it, as the command line does."""
-    plan = make_plan(graph, operation)
-    assert not plan.stopping(FORCED), plan.stopping(FORCED)
-    BuiltinEngine().run(plan, Job(plan), FORCED)
-
-
 def assert_tidy(folder: Path) -> None:
     """Nothing is left of what was made in part, and no journal asks for more."""
     graph = discover([folder])
@@ -146,25 +135,6 @@ def assert_finished(scene: Scene) -> None:
 
 
 # --- what must not be done --------------------------------------------------------------------------------------------
-
-
-def interrupted(scene: Scene, pins: Path, image: str | None, flush: int = 0) -> Record:
-    """Kill the scene's run right after a flush of an image, or as soon as the journal is there.
-
-    Returns:
-        The journal that is left.
-    """
-    home = Home(scene.folder, pins)
-    assert scene.plan
-    with recorded(scene.folder) as recording:
-        scene.run()
-    awaited = Sync() if image is None else Flush(recording.names[scene.paths[image].name])
-    state = States(recording)
-    number = [n for n, e in enumerate(recording.events) if e == awaited][flush]
-    files = state.killed_before(number + 1).files
-    home.put({name: state.contents[digest] for name, digest in files.items()})
-    (record,) = discover([scene.folder]).interrupted
-    return record
 
 
 @pytest.mark.parametrize("deed", ["pull", "rebase", "commit"])

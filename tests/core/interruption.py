@@ -1,0 +1,50 @@
+"""Scenes whose run was killed, and the running of what is left of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backchain.discover import discover
+from backchain.engines.builtin import BuiltinEngine
+from backchain.jobs import Job
+from backchain.planning import make_plan
+
+from .home import Home
+from .recording import Flush, Sync, recorded
+from .states import States
+from .trial import FORCED
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from backchain.graph import ChainGraph
+    from backchain.journal import Record
+    from backchain.operations import Operation
+
+    from .scenes import Scene
+
+
+def interrupted(scene: Scene, pins: Path, image: str | None, flush: int = 0) -> Record:
+    """Kill the scene's run right after a flush of an image, or as soon as the journal is there.
+
+    Returns:
+        The journal that is left.
+    """
+    home = Home(scene.folder, pins)
+    assert scene.plan
+    with recorded(scene.folder) as recording:
+        scene.run()
+    awaited = Sync() if image is None else Flush(recording.names[scene.paths[image].name])
+    state = States(recording)
+    number = [n for n, e in enumerate(recording.events) if e == awaited][flush]
+    files = state.killed_before(number + 1).files
+    home.put({name: state.contents[digest] for name, digest in files.items()})
+    (record,) = discover([scene.folder]).interrupted
+    return record
+
+
+def perform(graph: ChainGraph, operation: Operation) -> None:
+    """Plan an operation and run it, as the command line does."""
+    plan = make_plan(graph, operation)
+    assert not plan.stopping(FORCED), plan.stopping(FORCED)
+    BuiltinEngine().run(plan, Job(plan), FORCED)

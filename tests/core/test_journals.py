@@ -1,0 +1,222 @@
+"""What a journal tells when the images are no longer where they were: removed, renamed, moved, copied, relinked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from typing import TYPE_CHECKING
+from unittest import mock
+
+import pytest
+
+from backchain import journal, recovery
+from backchain.discover import discover
+from backchain.errors import StalePlanError
+from backchain.image import Fingerprint, ImageState
+from backchain.journal import Intent, Journal, Stage, read_journal, read_journals
+from backchain.operations import Commit, Delete, Pull, Rebase
+from backchain.planning import make_plan
+
+from . import qemu
+from .images import chain_of, problems
+from .interruption import interrupted, perform
+from .planned import node
+from .scenes import Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+KIB = 1024
+
+
+def rebase_away(scene: Scene) -> None:
+    graph = discover([scene.folder])
+    perform(graph, Rebase(node(graph, scene.paths["over"]), node(graph, scene.paths["base"])))
+
+
+CHANGES: dict[str, Callable[[Scene], object]] = {
+    "removed": lambda scene: scene.paths["over"].unlink(),
+    "renamed": lambda scene: scene.paths["over"].rename(scene.folder / "renamed.qcow2"),
+    "moved away": lambda scene: scene.paths["over"].rename(scene.folder.parent / "over.qcow2"),
+    "rebased": rebase_away,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_image_is_invalid_before_all_data_is_in_place(tmp_path: Path, change: str) -> None:
+    """The links look changed, but not by the commit: what it was to leave invalid still reads through its base."""
+    scene = Scene("commit", "4k", tmp_path / "images")
+    view = scene.views["top.qcow2"]
+    interrupted(scene, tmp_path / "pins", "base")
+    CHANGES[change](scene)
+    graph = discover([scene.folder])
+    assert ImageState.INVALID not in {i.state for i in graph.images.values()}, problems(graph)
+    base, top = node(graph, scene.paths["base"]), node(graph, scene.paths["top"])
+    assert base in graph.chain(top)
+    assert "needed-file" in {h.code for h in make_plan(graph, Delete((base,))).stopping(frozenset())}
+    assert qemu.view(scene.paths["top"]) == view
+
+
+def test_a_finish_with_one_overlay_less_copies_first(tmp_path: Path) -> None:
+    scene = Scene("commit-under-two", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", None)
+    scene.paths["over"].unlink()
+    assert isinstance(recovery.what_remains(record, recovery.graph_of(record)), Commit)
+    assert [p for p in recovery.finish(record, perform).problems if "over.qcow2 is gone" not in p] == []
+    over2 = scene.paths["over2"]
+    assert qemu.info(over2)["backing-filename"] == "base.qcow2"
+    assert qemu.view(over2) == scene.views[over2.name]
+
+
+def test_a_commit_that_was_overtaken_is_not_finished(tmp_path: Path) -> None:
+    """The top was pulled free of its base since; which command was wrong is not the question."""
+    scene = Scene("commit", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base")
+    graph = discover([scene.folder])
+    perform(graph, Pull(node(graph, scene.paths["top"]), None))
+    with pytest.raises(StalePlanError, match=r"not below .*top\.qcow2"):
+        recovery.finish(record, perform)
+
+
+@pytest.mark.parametrize("deed", ["pull", "commit", "commit-active", "rebase", "snapshot"])
+def test_a_folder_that_was_moved_is_finished_where_it_is(tmp_path: Path, deed: str) -> None:
+    scene = Scene(deed, "4k", tmp_path / "images")
+    interrupted(scene, tmp_path / "pins", "base" if deed.startswith("commit") else None)
+    moved = tmp_path / "elsewhere" / "moved"
+    moved.parent.mkdir()
+    scene.folder.rename(moved)
+    (record,) = read_journals([moved])
+    assert recovery.finish(record, perform).problems == ()
+    assert not discover([moved]).interrupted
+    for path in moved.iterdir():
+        if path.suffix == ".qcow2":
+            assert (qemu.check(path).corruptions, qemu.check(path).leaks) == (0, 0), path.name
+    if deed == "pull":
+        assert qemu.info(moved / "over.qcow2")["backing-filename"] == "base.qcow2"
+
+
+@pytest.mark.parametrize("deed", ["pull", "commit", "rebase"])
+def test_a_copy_of_a_folder_is_finished_alone(tmp_path: Path, deed: str) -> None:
+    """The journal was copied with the images: what it says is meant for the copies, and the others stay as they are."""
+    scene = Scene(deed, "4k", tmp_path / "images")
+    interrupted(scene, tmp_path / "pins", "base" if deed == "commit" else "over")
+    before = {p: qemu.digest(p) for p in scene.folder.iterdir()}
+    copy = tmp_path / "copy"
+    shutil.copytree(scene.folder, copy)
+    (record,) = read_journals([copy])
+    recovery.finish(record, perform)
+    assert {p: qemu.digest(p) for p in scene.folder.iterdir()} == before
+    assert qemu.view(copy / "over.qcow2") == scene.views["over.qcow2"]
+    links = {p.name: qemu.info(p).get("backing-filename") for p in copy.glob("*.qcow2")}
+    assert links["over.qcow2"] == {"pull": "base.qcow2", "commit": "base.qcow2", "rebase": "mid.qcow2"}[deed]
+    assert not discover([copy]).interrupted
+    assert len(discover([scene.folder]).interrupted) == 1
+
+
+def test_what_cannot_be_tidied_up_as_it_is_gone_is_said(tmp_path: Path) -> None:
+    scene = Scene("pull", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over")
+    scene.paths["over"].unlink()
+    tidied = recovery.tidy_up(record)
+    assert "over.qcow2 is gone" in tidied.problems[0]
+    assert not tidied.kept
+    assert not record.path.exists()
+
+
+# --- invalid images ---------------------------------------------------------------------------------------------------
+
+
+def committed(folder: Path) -> tuple[Path, ...]:
+    """Commit two layers under another; they are invalid then."""
+    folder.mkdir()
+    base, one, two, over = chain_of(folder, "base", "one", "two", "over")
+    qemu.io(one, "write -q -P 1 0 64k")
+    qemu.io(two, "write -q -P 2 64k 64k")
+    graph = discover([folder])
+    perform(graph, Commit(node(graph, base), node(graph, two)))
+    return base, one, two, over
+
+
+def invalid(folder: Path) -> set[str]:
+    return {i.path.name for i in discover([folder]).images.values() if i.state is ImageState.INVALID}
+
+
+def test_invalid_images_are_known_after_devices_were_numbered_anew(tmp_path: Path) -> None:
+    committed(tmp_path / "images")
+    (record,) = read_journals([tmp_path / "images"])
+    first, rest = record.path.read_text().split("\n", 1)
+    intent = json.loads(first)
+    for image in intent["invalidated"]:
+        image["fingerprint"][0] += 1
+    record.path.write_text(json.dumps(intent) + "\n" + rest)
+    assert invalid(tmp_path / "images") == {"one.qcow2", "two.qcow2"}
+
+
+@pytest.mark.parametrize("way", ["moved", "copied", "renamed in it"])
+def test_invalid_images_are_known_elsewhere(tmp_path: Path, way: str) -> None:
+    _, one, *_ = committed(tmp_path / "images")
+    other = tmp_path / "other"
+    if way == "moved":
+        (tmp_path / "images").rename(other)
+    elif way == "copied":
+        shutil.copytree(tmp_path / "images", other)
+    else:
+        one.rename(one.with_name("new-name.qcow2"))
+        other = tmp_path / "images"
+    assert invalid(other) == {"new-name.qcow2" if way == "renamed in it" else "one.qcow2", "two.qcow2"}
+
+
+def test_an_image_that_was_written_since_is_not_taken_for_the_invalid_one(tmp_path: Path) -> None:
+    _, one, *_ = committed(tmp_path / "images")
+    qemu.create(one, 1 << 20)
+    assert invalid(tmp_path / "images") == {"two.qcow2"}
+
+
+# --- journals that lie elsewhere, belong to others, or are large ------------------------------------------------------
+
+
+def test_a_journal_with_the_users_state_is_found_through_any_path(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (base, top) = chain_of(folder, "base", "top")
+    intent = Intent("pull", {"image": str(top), "base": None}, top, ())
+    with mock.patch.object(journal, "_folder_for", return_value=state()):
+        Journal.begin(intent).close()
+    (tmp_path / "link").symlink_to(folder)
+    for place in (folder, tmp_path / "link", folder / ".." / "images"):
+        assert [r.intent.target for r in read_journals([place])] == [top]
+        assert [r.intent.target for r in discover([place]).interrupted] == [top]
+    for record in read_journals([folder]):
+        record.path.unlink()
+    assert discover([base]).interrupted == ()
+
+
+def state() -> Path:
+    place = journal.state_folder()
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_journal_of_another_user_is_told_of_and_not_believed(tmp_path: Path) -> None:
+    committed(tmp_path / "images")
+    (record,) = read_journals([tmp_path / "images"])
+    os.chown(record.path, 4242, -1)
+    graph = discover([tmp_path / "images"])
+    assert graph.surroundings.journals == ()
+    assert any("the journal of another user" in line for line in graph.surroundings.incomplete)
+
+
+def test_the_journal_of_many_images_is_read(tmp_path: Path) -> None:
+    paths = tuple(tmp_path / f"{'long-name' * 20}-{n}.qcow2" for n in range(8000))
+    intent = Intent("delete", {"images": [str(p) for p in paths]}, paths[0], (), (),
+                    tuple((p, Fingerprint(1, n, 2, 3)) for n, p in enumerate(paths)))  # fmt: skip
+    begun = Journal.begin(intent)
+    begun.reach(Stage.ABANDONED)
+    begun.close()
+    record = read_journal(begun.path)
+    assert record is not None
+    assert record.intent == intent
+    assert begun.path.stat().st_size > 2 << 20
