@@ -16,7 +16,7 @@ from backchain.lookup import stored_within
 from backchain.pieces import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backchain.clustermap import Layer
     from backchain.image import ImageInfo
@@ -44,13 +44,16 @@ class Digest(Protocol):
         """Give the digest of all that was taken in."""
 
 
-def view_digest(images: Sequence[ImageInfo], ranges: Sequence[Range], digest: Digest) -> bytes:
+def view_digest(
+    images: Sequence[ImageInfo], ranges: Sequence[Range], digest: Digest, pause: Callable[[], None] | None = None
+) -> bytes:
     """Hash what a chain reads in some ranges of guest bytes; what lies past its end counts as zeros.
 
     Args:
         images: The chain, top first.
         ranges: Ascending, apart from one another.
         digest: What hashes, with nothing in it yet.
+        pause: Called between the blocks that are read; what it raises ends this.
 
     Raises:
         ImageError: An image cannot be opened or is damaged.
@@ -60,6 +63,8 @@ def view_digest(images: Sequence[ImageInfo], ranges: Sequence[Range], digest: Di
         reader = GuestReader(layers)
         for part in _together(ranges, layers):
             for block, data in _blocks(_stored(layers, part).cut(BLOCK), reader):
+                if pause is not None:
+                    pause()
                 digest.update(b"%d:" % block)
                 digest.update(data)
     return digest.digest()

@@ -20,7 +20,7 @@ from backchain.image import read_image_info
 from backchain.operations import Commit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId, ImageInfo
@@ -71,8 +71,11 @@ class Verifier:
             return self._extent
         return Extent.WHOLE if all(e.whole for e in self._expected) else Extent.SAMPLED
 
-    def before(self) -> None:
+    def before(self, pause: Callable[[], None]) -> None:
         """Take the digests of what is read now.
+
+        Args:
+            pause: Called again and again meanwhile; what it raises ends this.
 
         Raises:
             ImageError: An image that reads through the written ones is damaged.
@@ -82,14 +85,15 @@ class Verifier:
         for e in self._expected:
             view = e.origin, e.ranges
             if view not in known:
-                known[view] = _digest(_infos(self._plan.before, e.origin, fresh=False), e.ranges)
+                known[view] = _digest(_infos(self._plan.before, e.origin, fresh=False), e.ranges, pause)
             self._digests[e.image] = known[view]
 
-    def after(self, only: ImageId | None = None) -> None:
+    def after(self, only: ImageId | None = None, pause: Callable[[], None] | None = None) -> None:
         """Compare with what is read through the chains of the plan's graph after; links need not have changed yet.
 
         Args:
             only: Compare this image alone.
+            pause: Called again and again meanwhile; what it raises ends this.
 
         Raises:
             VerificationError: An image reads differently.
@@ -99,7 +103,7 @@ class Verifier:
         for e in self._expected:
             if only not in {None, e.image}:
                 continue
-            if _digest(_infos(self._plan.after, e.image, fresh=True), e.ranges) != self._digests[e.image]:
+            if _digest(_infos(self._plan.after, e.image, fresh=True), e.ranges, pause) != self._digests[e.image]:
                 state = "nothing was relinked or removed" if only is None else "its base had been verified before"
                 raise VerificationError(
                     f"{self._plan.before[e.image].display_path} does not read what it should after this operation",
@@ -143,9 +147,9 @@ def _samples(plan: Plan, size: int, count: int) -> tuple[Range, ...]:
     return tuple((b * BLOCK, min(size, (b + 1) * BLOCK)) for b in sorted(blocks) if b * BLOCK < size)
 
 
-def _digest(images: Sequence[ImageInfo], ranges: Sequence[Range]) -> bytes:
+def _digest(images: Sequence[ImageInfo], ranges: Sequence[Range], pause: Callable[[], None] | None) -> bytes:
     """Hash what is read, by SHA-256: processors have instructions for it, which take half the time of BLAKE2."""
-    return view_digest(images, ranges, hashlib.sha256())
+    return view_digest(images, ranges, hashlib.sha256(), pause)
 
 
 def _infos(graph: ChainGraph, image: ImageId, *, fresh: bool) -> list[ImageInfo]:

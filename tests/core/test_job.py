@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import BackchainError, JobCancelledError
-from backchain.jobs import Cell, Job, JobState
+from backchain.jobs import Cell, Job, JobState, Phase
+from backchain.verify import Extent
 
 from . import chains, qemu
 from .chains import Forest, Layer, Write
@@ -26,6 +27,8 @@ from .trial import FORCED, Trial, carried, graph_of, links, windows_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from backchain.plan import Plan
 
     from .folders import Folders
 
@@ -208,6 +211,43 @@ def test_cancelled_before_it_started(folders: Folders) -> None:
         assert_cancelled(found, job)
         for path in found.built.paths:
             assert qemu.digest(path) == found.before.digests[path]
+
+
+class Cancelling(Job):
+    """Is cancelled in a phase, at the nth time that the engine asks whether it is."""
+
+    def __init__(self, plan: Plan, phase: Phase, asked: int) -> None:
+        super().__init__(plan)
+        self._awaited, self._left = phase, asked
+
+    def enter(self, phase: Phase) -> None:
+        super().enter(phase)
+        if phase is self._awaited and not self._left:
+            self.cancel()
+
+    def check_cancelled(self) -> None:
+        if self.progress().phase is self._awaited:
+            self._left -= 1
+            if self._left == 0:
+                self.cancel()
+        super().check_cancelled()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize(("phase", "asked"), [(Phase.PREPARING, 2), (Phase.VERIFYING, 0), (Phase.VERIFYING, 5)])
+def test_cancel_while_the_images_are_read(folders: Folders, name: str, phase: Phase, asked: int) -> None:
+    """Before and after the copy whole disks may be read, which takes as long as the copy; no link has changed yet."""
+    with trial(folders, name) as found:
+        job = Cancelling(found.plan, phase, asked)
+        with pytest.raises(JobCancelledError):
+            BuiltinEngine().run(found.plan, job, FORCED, verify=Extent.WHOLE)
+        assert_cancelled(found, job)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_cancel_that_comes_after_the_last_moment_is_too_late(folders: Folders, name: str) -> None:
+    with trial(folders, name) as found:
+        found.run(Cancelling(found.plan, Phase.RELINKING, 0))
 
 
 @given(data=st.data())

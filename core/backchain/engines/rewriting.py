@@ -96,18 +96,19 @@ class Rewriting:
         """
         plan, job = self._plan, self._job
         for image, writer in self._writers.items():
+            job.check_cancelled()
             with naming(plan.before[image]):
                 writer.check()
         verifier = Verifier(plan, extent if plan.copies else Extent.NO)
-        verifier.before()
+        verifier.before(job.check_cancelled)
         with self._journalled() as journal:
             for writer in self._writers.values():
                 writer.prepare()
             with naming(plan.before[plan.target]):
                 self._move()
-            job.check_cancelled()
             job.enter(Phase.VERIFYING)
-            verifier.after()
+            verifier.after(pause=job.check_cancelled)
+            job.check_cancelled()  # the last moment at which nothing but the target has changed
             job.enter(Phase.RELINKING)
             journal.reach(Stage.RELINKING)
             for relink in plan.relinked:
