@@ -27,7 +27,7 @@ from backchain.image import (
     read_image_info,
 )
 from backchain.journal import is_not_believed, kept_journals, read_journal
-from backchain.pending import identity_at, spent_images
+from backchain.pending import spent_images
 from backchain.scan import DEFAULT_BUDGET, FolderScan
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class _Discovery:
         images = [self._images[i] for i in order if i in connected]
         links = [(o, b) for o, b in self._trusted_links() if o in connected]
         journals = tuple(r for p in self._scan.journals if (r := read_journal(p)) is not None)
-        journals += tuple(r for r in kept_journals() if identity_at(r.intent.target) in connected)
+        journals += kept_journals({*self._roots, *(info.path.parent for info in images)})
         incomplete = (*self._scan.notes(), *self._riddles())
         graph = ChainGraph(images, links, Surroundings(incomplete, tuple(self._roots), journals, self._users()))
         looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]

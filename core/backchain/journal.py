@@ -33,6 +33,8 @@ _MOST_BYTES = 16 << 20
 """Bytes of a journal that are read at most: those of a delete of 40,000 images."""
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 """Errors of file systems that cannot sync a folder, and need not."""
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Errors after which a journal is begun elsewhere: what makes room, a delete, needs one too."""
 _VERSION = 1
 _PATH_ARGUMENTS = {"base", "top", "image", "backing", "overlay"}
 """Arguments of an operation that are a path, or None."""
@@ -135,14 +137,25 @@ class Journal:
 
     @classmethod
     def begin(cls, intent: Intent) -> Journal:
-        """Write down what is about to be done, and bring it to the disk.
+        """Write down what is about to be done, and bring it to the disk: beside the images if there is room.
 
         Raises:
-            OSError: There is no room for it, or no folder that may be written.
+            OSError: There is no room for it anywhere, or no folder that may be written.
         """
+        *others, last = _folders_for(intent)
+        for folder in others:
+            try:
+                return cls._begin_in(folder, intent)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+        last.mkdir(parents=True, exist_ok=True)
+        return cls._begin_in(last, intent)
+
+    @classmethod
+    def _begin_in(cls, folder: Path, intent: Intent) -> Journal:
         import tempfile  # most commands begin no journal
 
-        folder = _folder_for(intent)
         descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
         journal = cls(descriptor, Path(name))
         try:
@@ -224,8 +237,7 @@ def read_journals(folders: Iterable[Path]) -> tuple[Record, ...]:
     It lies beside them, or with the user's own state when their folder may not be written.
     """
     places = list(folders)
-    beside = [r for folder in places for r in _read_folder(folder)]
-    return (*beside, *(r for r in kept_journals() if any(_is_same(r.intent.target.parent, p) for p in places)))
+    return (*(r for folder in places for r in _read_folder(folder)), *kept_journals(places))
 
 
 def _is_same(one: Path, other: Path) -> bool:
@@ -235,9 +247,11 @@ def _is_same(one: Path, other: Path) -> bool:
         return False
 
 
-def kept_journals() -> tuple[Record, ...]:
-    """Read the journals that are kept with the user's own state, whatever images they are of."""
-    return tuple(_read_folder(state_folder()))
+def kept_journals(folders: Iterable[Path]) -> tuple[Record, ...]:
+    """Read the journals of the images in some folders that are kept with the user's own state."""
+    places = list(folders)
+    records = _read_folder(state_folder())
+    return tuple(r for r in records if any(_is_same(r.intent.target.parent, p) for p in places))
 
 
 def _read_folder(folder: Path) -> list[Record]:
@@ -269,14 +283,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _folder_for(intent: Intent) -> Path:
+def _folders_for(intent: Intent) -> list[Path]:
+    """Give the folders that a journal may lie in, the best first: beside the images, else with the user's own state."""
     files = [p for p in (intent.target, *(w.path for w in intent.written)) if not p.is_block_device()]
-    for folder in dict.fromkeys(p.parent for p in files):
-        if os.access(folder, os.W_OK | os.X_OK):
-            return folder
-    folder = state_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    beside = dict.fromkeys(p.parent for p in files)
+    return [*(f for f in beside if os.access(f, os.W_OK | os.X_OK)), state_folder()]
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -19,16 +19,13 @@ if TYPE_CHECKING:
 
 def find_path(graph: ChainGraph, path: str | None) -> ImageId | None:
     """Give the image of a graph that a path out of a journal leads to; None when there is none."""
-    image = identity_at(path) if path is not None else None
-    return image if image in graph else None
-
-
-def identity_at(path: str | Path) -> ImageId | None:
-    """Give the identity of the file at a path out of a journal, which may be anything; None when there is none."""
+    if path is None:
+        return None
     try:
-        return image_id(os.stat(path))
+        image = image_id(os.stat(path))
     except (OSError, ValueError):
         return None
+    return image if image in graph else None
 
 
 def pending_links(record: Record, graph: ChainGraph) -> tuple[Link, ...]:

@@ -12,12 +12,19 @@ import sys
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
 from backchain import recovery
 from backchain.discover import discover
+from backchain.engines import files
+from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import ImageIOError
+from backchain.jobs import Job
+from backchain.journal import state_folder
+from backchain.operations import Delete
+from backchain.planning import make_plan
 
 from . import qemu
 from .faults import Fault
@@ -25,6 +32,7 @@ from .home import Home, state_of
 from .images import chain_of
 from .judging import Judge
 from .mounting import mounted
+from .planned import node
 from .scenes import Scene
 
 if TYPE_CHECKING:
@@ -141,9 +149,14 @@ def failure_of(scene: Scene) -> str | None:
     return failure.message
 
 
+BEGINNING = 3
+"""Changes by which a journal begins: its first line, and the flushes of file and folder."""
+
+
 def may_pass_unseen(fault: Fault) -> bool:
-    """A journal that cannot be removed, or a file system without hard links, is no failure of the run."""
-    return fault.struck_name in {"unlink", "link"}
+    """A journal that cannot be removed or has no room here, or a file system without hard links, fails no run."""
+    elsewhere = fault.at < BEGINNING and fault.code in {errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+    return elsewhere or fault.struck_name in {"unlink", "link"}
 
 
 @pytest.mark.parametrize(
@@ -220,6 +233,30 @@ def test_a_file_system_with_too_little_room(memory: Folders, kind: str, deed: st
             raise AssertionError("it never found room enough")
         assert failures > 2
         aftermath.judge(folder)
+
+
+def test_on_a_full_file_system_images_can_be_deleted(memory: Folders) -> None:
+    """There is no room for a journal beside them; the one that is kept elsewhere is found if the delete dies."""
+    with memory.fresh() as folder, mounted(folder, "tmpfs", 4 << 20) as place:
+        root, one, two = chain_of(place, "root", "one", "two")
+        with filled(place, 0):
+            with (
+                mock.patch.object(files, "sync_folder", side_effect=KeyboardInterrupt),
+                pytest.raises(KeyboardInterrupt),
+            ):
+                delete(place, two)
+            (record,) = discover([place]).interrupted
+            assert record.path.parent == state_folder()
+            recovery.finish(record, lambda *_: pytest.fail("two is gone already"))
+            assert limited(1 << 40, "delete", one, "-y").returncode == 0
+        assert [p.name for p in place.iterdir()] == [root.name]
+        assert discover([place]).interrupted == ()
+
+
+def delete(folder: Path, image: Path) -> None:
+    graph = discover([folder])
+    plan = make_plan(graph, Delete((node(graph, image),)))
+    BuiltinEngine().run(plan, Job(plan))
 
 
 def test_a_file_system_that_may_not_be_written(memory: Folders) -> None:

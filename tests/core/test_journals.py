@@ -182,7 +182,7 @@ def test_a_journal_with_the_users_state_is_found_through_any_path(tmp_path: Path
     folder.mkdir()
     (base, top) = chain_of(folder, "base", "top")
     intent = Intent("pull", {"image": str(top), "base": None}, top, ())
-    with mock.patch.object(journal, "_folder_for", return_value=state()):
+    with mock.patch.object(journal, "_folders_for", return_value=[state()]):
         Journal.begin(intent).close()
     (tmp_path / "link").symlink_to(folder)
     for place in (folder, tmp_path / "link", folder / ".." / "images"):
