@@ -174,6 +174,21 @@ def test_an_image_that_was_written_since_is_not_taken_for_the_invalid_one(tmp_pa
     assert invalid(tmp_path / "images") == {"two.qcow2"}
 
 
+def test_a_memory_of_images_that_are_gone_goes_with_the_next_change(tmp_path: Path) -> None:
+    """They were removed by other means, and one of them had another name by then."""
+    folder = tmp_path / "images"
+    base, one, two, over = committed(folder)
+    one.unlink()
+    renamed = two.rename(folder / "renamed.qcow2")
+    for left, remembered in ((renamed, 1), (None, 0)):
+        if left is None:
+            renamed.unlink()
+        graph = discover([folder])
+        perform(graph, Rebase(node(graph, over), node(graph, base), True))
+        assert len(read_journals([folder])) == remembered
+    assert invalid(folder) == set()
+
+
 # --- journals that lie elsewhere, belong to others, or are large ------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ class BuiltinEngine:
             _refuse(plan, forced)
             job.start()
             growth, verified = _perform(plan, job, verify)
+            files.forget(plan)
             progress = job.progress()
             seconds = time.monotonic() - started
             result = Result(plan, "done", progress.clusters, progress.bytes, growth, seconds, verified)

@@ -15,6 +15,8 @@ from backchain.engines.intents import intent_of
 from backchain.errors import StalePlanError, UsageError
 from backchain.filename import printable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, Written, sync_folder
+from backchain.operations import Delete
+from backchain.pending import spent_images
 from backchain.qcow2.create import create_image
 
 if TYPE_CHECKING:
@@ -106,13 +108,15 @@ def remove(plan: Plan) -> None:
             journal.close()
             raise
         journal.discard()
-    forget(plan)
 
 
 def forget(plan: Plan) -> None:
-    """Remove the journals that remember invalid images of which none is left."""
+    """Remove the journals that remember invalid images of which none is left, whoever removed them."""
+    gone = set(plan.removable) if isinstance(plan.operation, Delete) else set()
     for record in plan.before.surroundings.journals:
-        if record.stage is Stage.LEFT and not any(path.exists() for path, _ in record.intent.invalidated):
+        if record.stage is not Stage.LEFT or any(path.exists() for path, _ in record.intent.invalidated):
+            continue
+        if not spent_images([record], plan.before) - gone:  # else one has another name by now
             with suppress(OSError):
                 record.path.unlink()
 
