@@ -61,6 +61,22 @@ def spent_images(journals: Iterable[Record], graph: ChainGraph) -> frozenset[Ima
     return frozenset(i for i in spent if i is not None)
 
 
+def half_committed(graph: ChainGraph) -> frozenset[ImageId]:
+    """Give the images that by themselves may read a mix of before and after, as a commit through them was interrupted.
+
+    They are its base, unless all data is in place, and the layers between; what reads through the top is as before.
+    """
+    mixed: set[ImageId] = set()
+    for record in graph.interrupted:
+        if record.intent.operation != "commit" or links_are_changed(record, graph):
+            continue
+        base, top = (find_path(graph, record.intent.arguments[name]) for name in ("base", "top"))
+        chain = graph.chain(top) if top is not None else ()
+        if base in chain:
+            mixed.update(chain[1 : chain.index(base) + (not record.linking)])
+    return frozenset(mixed)
+
+
 def _unchanged_copy(graph: ChainGraph, path: Path, then: Fingerprint) -> ImageId | None:
     image = find_path(graph, str(path))
     now = graph[image].fingerprint if image is not None else None

@@ -15,7 +15,7 @@ from backchain.discover import discover
 from backchain.errors import StalePlanError
 from backchain.image import Fingerprint, ImageState
 from backchain.journal import Intent, Journal, Stage, read_journal, read_journals
-from backchain.operations import Commit, Delete, Pull, Rebase
+from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
 from backchain.planning import make_plan
 
 from . import qemu
@@ -27,6 +27,8 @@ from .scenes import Scene
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from backchain.graph import ChainGraph
 
 KIB = 1024
 
@@ -55,8 +57,28 @@ def test_no_image_is_invalid_before_all_data_is_in_place(tmp_path: Path, change:
     assert ImageState.INVALID not in {i.state for i in graph.images.values()}, problems(graph)
     base, top = node(graph, scene.paths["base"]), node(graph, scene.paths["top"])
     assert base in graph.chain(top)
-    assert "needed-file" in {h.code for h in make_plan(graph, Delete((base,))).stopping(frozenset())}
+    assert "needed-file" in codes(graph, Delete((base,)))
     assert qemu.view(scene.paths["top"]) == view
+
+
+@pytest.mark.parametrize(("deed", "mixed"), [("commit", {"base", "mid"}), ("commit-active", {"base", "mid"})])
+def test_an_image_that_was_committed_in_part_is_not_built_upon(tmp_path: Path, deed: str, mixed: set[str]) -> None:
+    """Its own view is a mix of before and after; what reads through the top of that commit is as it was."""
+    scene = Scene(deed, "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base")
+    graph, new = discover([scene.folder]), scene.folder / "new.qcow2"
+    nodes = {name: node(graph, path) for name, path in scene.paths.items()}
+    asked: list[tuple[str, Operation]] = [(n, Snapshot(i, new)) for n, i in nodes.items()]
+    asked += [(n, Pull(i, None)) for n, i in nodes.items() if n != "base"]
+    for name, operation in asked:
+        assert ("corrupt" in codes(graph, operation)) == (name in mixed), (name, operation)
+    recovery.finish(record, perform)
+    graph = discover([scene.folder])
+    assert "corrupt" not in codes(graph, Snapshot(node(graph, scene.paths["base"]), new))
+
+
+def codes(graph: ChainGraph, operation: Operation) -> set[str]:
+    return {h.code for h in make_plan(graph, operation).stopping()}
 
 
 def test_a_finish_with_one_overlay_less_copies_first(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from backchain.domains import read_domains
 from backchain.filename import MAX_BACKING_NAME, printable, recorded_length
 from backchain.hazards import links
 from backchain.hazards.facts import BLOCK, CONFIRM, names
-from backchain.hazards.images import damaged_images, used_images
+from backchain.hazards.images import damaged_images, mixed_images, used_images
 from backchain.plan import Hazard
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: 
     found = [
         *_loops(graph, chain), *links.lost_images(graph, chain), *links.invalid_images(graph, (operation.image,)),
         *links.untrusted_links(graph, chain), *damaged_images(graph, chain), *used_images(graph, chain, ()),
+        *mixed_images(graph, (operation.image,)),
         *(h for i in chain for h in links.recorded_format(graph, i)), *_new_file(graph, operation, name, needed),
     ]  # fmt: skip
     if links.probed(graph, operation.image):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from backchain import locks
+from backchain import locks, pending
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
 from backchain.image import ImageState
 from backchain.operations import Commit, Rebase
@@ -49,6 +49,23 @@ def damaged_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Haz
             yield Hazard(
                 "dirty", BLOCK, (image,), f"{info.name} was not closed cleanly; run qemu-img check -r leaks on it"
             )
+
+
+def half_committed(facts: Facts) -> Iterator[Hazard]:
+    """An image whose own view is to be kept, and that an interrupted commit has changed in part."""
+    yield from mixed_images(facts.graph, facts.view[:1])
+
+
+def mixed_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazard]:
+    """Find the images that read a mix of before and after, as a commit through them was interrupted."""
+    mixed = pending.half_committed(graph)
+    for image in images:
+        if image in mixed:
+            yield Hazard(
+                "corrupt", CONFIRM, (image,),
+                f"{graph[image].name} may hold a part of what an interrupted commit was to bring, so that it reads a "
+                f"mix of before and after; finish that commit first, or leave it (backchain recover)",
+            )  # fmt: skip
 
 
 def permission(facts: Facts) -> Iterator[Hazard]:
@@ -141,5 +158,5 @@ def grows(facts: Facts) -> Iterator[Hazard]:
 
 
 DETECTORS: tuple[Callable[[Facts], Iterator[Hazard]], ...] = (
-    in_use, damaged, permission, encryption, snapshots, bitmaps, grows,
+    in_use, damaged, half_committed, permission, encryption, snapshots, bitmaps, grows,
 )  # fmt: skip
