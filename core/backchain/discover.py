@@ -1,7 +1,10 @@
 """Files and folders in, one ChainGraph out: every chain they hang in, siblings included. Reads headers alone.
 
 A backing file is followed under the name that its overlay records, as QEMU would resolve it; one that is missing,
-unreadable or reached over a network is a node of its own. Every file is followed once, so a loop ends the walk.
+unreadable or reached over a network is a node of its own. Every link is followed once, so a loop ends the walk.
+
+A relative link leads elsewhere when its overlay is opened by another path (a symlink or a hard link in another folder).
+The path that was found first decides what backs the image; where the others lead is followed and remembered too.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from backchain.pending import spent_images
 from backchain.scan import DEFAULT_BUDGET, FolderScan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from backchain.journal import Record
 
@@ -65,7 +68,8 @@ class _Discovery:
 
     def __init__(self, budget: int) -> None:
         self._images: dict[ImageId, ImageInfo] = {}
-        self._links: dict[ImageId, ImageId] = {}
+        self._links: dict[ImageId, dict[ImageId, Path]] = {}
+        """What backs an image, each with the path by which the image leads there; the first one counts."""
         self._asked: dict[ImageId, None] = {}
         self._searched: set[Path] = set()
         self._roots: dict[Path, None] = {}
@@ -111,14 +115,24 @@ class _Discovery:
     def _add(self, info: ImageInfo) -> ImageId:
         """Add an image and, one after another, the files that back it."""
         first = info.id
-        while info.id not in self._images:
-            self._images[info.id] = info
-            if info.backing is None:
-                break
-            below = _read_backing(info.backing)
-            self._links[info.id] = below.id
-            info = below
+        following: ImageInfo | None = info
+        while following is not None:
+            following = self._follow(following)
         return first
+
+    def _follow(self, info: ImageInfo) -> ImageInfo | None:
+        """Add an image, and give the file that backs it; None if its link has been followed to there before."""
+        known = self._images.setdefault(info.id, info)
+        if info.backing is None or known.backing is None:
+            return None
+        found = self._links.setdefault(info.id, {})
+        if found and info.backing.path == known.backing.path:
+            return None
+        below = _read_backing(info.backing)
+        if below.id in found:
+            return None
+        found[below.id] = info.path
+        return below
 
     def _connected(self, start: Iterable[ImageId]) -> set[ImageId]:
         """Give what hangs together with `start`, over links as QEMU would follow them."""
@@ -142,21 +156,27 @@ class _Discovery:
         may lead anywhere.
         """
         recorded: dict[ImageId, set[str | None]] = {}
-        for overlay, backing in self._links.items():
+        links = [(o, b) for o, found in self._links.items() for b in found]
+        for overlay, backing in links:
             if overlay == backing:  # says nothing of how others see it
                 continue
             link = self._images[overlay].backing
             recorded.setdefault(backing, set()).add(link.format if link is not None else None)
-        return [(o, b) for o, b in self._links.items() if recorded.get(o) != {"raw"}]
+        return [(o, b) for o, b in links if recorded.get(o) != {"raw"}]
 
     def _graph(self, connected: set[ImageId]) -> ChainGraph:
         order = [*self._asked, *(i for i in self._images if i not in self._asked)]
         images = [self._images[i] for i in order if i in connected]
-        links = [(o, b) for o, b in self._trusted_links() if o in connected]
+        links: dict[ImageId, dict[ImageId, Path]] = {}
+        for overlay, backing in self._trusted_links():
+            if overlay in connected:
+                links.setdefault(overlay, {})[backing] = self._links[overlay][backing]
+        forked = {o: tuple((path, b) for b, path in found.items()) for o, found in links.items() if len(found) > 1}
         journals = tuple(r for p in self._scan.journals if (r := read_journal(p)) is not None)
         journals += kept_journals({*self._roots, *(info.path.parent for info in images)})
         incomplete = (*self._scan.notes(), *self._riddles())
-        graph = ChainGraph(images, links, Surroundings(incomplete, tuple(self._roots), journals, self._users()))
+        surroundings = Surroundings(incomplete, tuple(self._roots), journals, self._users(forked), forked)
+        graph = ChainGraph(images, [(o, next(iter(found))) for o, found in links.items()], surroundings)
         looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]
         return graph.with_changes(replace=[*looped, *_invalidated(graph, journals)])
 
@@ -168,9 +188,15 @@ class _Discovery:
         for path in filter(is_not_believed, self._scan.journals):
             yield f"{printable(str(path))}: the journal of another user, not read: a job of theirs may be unfinished"
 
-    def _users(self) -> dict[ImageId, tuple[str, ...]]:
-        """Give the external data files, each with the image that keeps its data there."""
+    def _users(self, forked: Mapping[ImageId, Sequence[tuple[Path, ImageId]]]) -> dict[ImageId, tuple[str, ...]]:
+        """Give what is needed besides the backing files of the graph, each with what needs it.
+
+        These are external data files, and what backs an image when it is opened by another of its paths.
+        """
         users: dict[ImageId, tuple[str, ...]] = {}
+        for names in forked.values():
+            for path, backing in names[1:]:
+                users[backing] = (*users.get(backing, ()), f"the backing file of {path}")
         for info in self._images.values():
             if info.data_file is not None:
                 with suppress(OSError, ValueError):

@@ -3,8 +3,9 @@
 Neighbours are kept in plain dictionaries, which answer what a plan asks. networkx takes longer to import than most
 plans take to be made: it is loaded for what it is good at (trees, loops, `ChainGraph.digraph`) and not before.
 
-Nodes are keyed by identity (device and inode), so one file under two names is one node. A backing file that is
-missing or unreadable is a node of its own; a loop is kept as it is found and reported, never followed.
+Nodes are keyed by identity (device and inode), so one file under two names is one node. Where its link leads elsewhere
+by each name, the graph shows the first and `Surroundings.forked` has them all. A backing file that is missing or
+unreadable is a node of its own; a loop is kept as it is found and reported, never followed.
 """
 
 from __future__ import annotations
@@ -33,12 +34,15 @@ class Surroundings:
         roots: Folders that were given; a link that leads out of them is not trusted. Empty: nothing is known of it.
         journals: What operations that were interrupted, or that left invalid images, have written down.
         users: What else needs a file, besides overlays: a line for each.
+        forked: Images that are known by several paths from which their link leads to different files, with each path
+            and what backs the image there; the graph's own link first.
     """
 
     incomplete: tuple[str, ...] = ()
     roots: tuple[Path, ...] = ()
     journals: tuple[Record, ...] = ()
     users: Mapping[ImageId, tuple[str, ...]] = field(default_factory=dict)
+    forked: Mapping[ImageId, tuple[tuple[Path, ImageId], ...]] = field(default_factory=dict)
 
 
 class ChainGraph:

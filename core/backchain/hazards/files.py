@@ -32,9 +32,9 @@ def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: 
     chain = graph.chain(operation.image)
     found = [
         *_loops(graph, chain), *links.lost_images(graph, chain), *links.invalid_images(graph, (operation.image,)),
-        *links.untrusted_links(graph, chain), *damaged_images(graph, chain), *used_images(graph, chain, ()),
-        *mixed_images(graph, (operation.image,)),
-        *(h for i in chain for h in links.recorded_format(graph, i)), *_new_file(graph, operation, name, needed),
+        *links.untrusted_links(graph, chain), *links.forked_images(graph, chain), *damaged_images(graph, chain),
+        *mixed_images(graph, (operation.image,)), *used_images(graph, chain, ()), *(h for i in chain for h in links.recorded_format(graph, i)),
+        *_new_file(graph, operation, name, needed),
     ]  # fmt: skip
     if links.probed(graph, operation.image):
         found.append(links.probe_hazard(graph, operation.image))
@@ -74,7 +74,7 @@ def _new_file(graph: ChainGraph, operation: Snapshot, name: str, needed: int) ->
 def delete_hazards(graph: ChainGraph, operation: Delete) -> list[Hazard]:
     """Find what still needs the files that are to be removed."""
     domains = read_domains()
-    found: list[Hazard] = []
+    found = list(links.forked_images(graph, operation.images))
     for image in operation.images:
         found += _needed(graph, image, frozenset(operation.images))
         users = domains.users.get(os.path.realpath(graph[image].path), ())

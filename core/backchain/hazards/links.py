@@ -13,10 +13,10 @@ from backchain.operations import Rebase
 from backchain.plan import Hazard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from backchain.graph import ChainGraph
-    from backchain.image import ImageId
+    from backchain.image import ImageId, ImageInfo
 
 _LONG_NAME = 900
 """Bytes from which a name is close to QEMU's limit."""
@@ -227,6 +227,37 @@ def trapped_name(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
         )  # fmt: skip
 
 
+def forked(facts: Facts) -> Iterator[Hazard]:
+    """An image that has another backing file by each of its paths, so that it has more than one chain."""
+    shape = facts.shape
+    yield from forked_images(facts.graph, shape.involved, (*shape.written, *shape.invalidated))
+
+
+def forked_images(graph: ChainGraph, used: Collection[ImageId], changed: Iterable[ImageId] = ()) -> Iterator[Hazard]:
+    """Find the images whose link leads to different files by different paths, where that matters.
+
+    Args:
+        graph: The images as they were found.
+        used: What is read or written: none of it may be such an image.
+        changed: What no longer reads as it did, or gets another link: none of it may back such an image by any path.
+    """
+    for image, names in graph.surroundings.forked.items():
+        backing = [b for _, b in names]
+        if image not in used and set(backing).isdisjoint(changed):
+            continue
+        shown = [f"{printable(str(p))} is backed by {graph[b].display_path}{_if_lost(graph[b])}" for p, b in names]
+        more = f" (and {len(shown) - 2} more)" if len(shown) > 2 else ""
+        yield Hazard(
+            "path-trap", BLOCK, tuple(dict.fromkeys((image, *backing))),
+            f"one image has two chains: {shown[0]}, but {shown[1]}{more}; remove one of the two names once nothing is "
+            f"opened by it or backed by it (qemu-img rebase -b \"\" lets an overlay stand alone)",
+        )  # fmt: skip
+
+
+def _if_lost(info: ImageInfo) -> str:
+    return f" ({info.state})" if info.state in LOST else ""
+
+
 def unknown(facts: Facts) -> Iterator[Hazard]:
     """What was not looked at may hold overlays."""
     if facts.graph.incomplete:
@@ -256,5 +287,5 @@ def invalid_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Haz
 
 
 DETECTORS: tuple[Callable[[Facts], Iterator[Hazard]], ...] = (
-    loop, missing, invalid, untrusted, formats, traps, changed_bases, unknown,
+    loop, missing, invalid, untrusted, formats, traps, forked, changed_bases, unknown,
 )  # fmt: skip
