@@ -73,9 +73,11 @@ class _Discovery:
         self._asked: dict[ImageId, None] = {}
         self._searched: set[Path] = set()
         self._roots: dict[Path, None] = {}
+        self._named: tuple[Path, ...] = ()
         self._scan = FolderScan(budget)
 
     def run(self, paths: Sequence[Path], scan: Sequence[Path]) -> ChainGraph:
+        self._named = (*paths, *scan)
         for path in paths:
             if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, it takes what may not be looked at for no folder
                 self._roots[path] = None
@@ -175,7 +177,9 @@ class _Discovery:
         journals = tuple(r for p in self._scan.journals if (r := read_journal(p)) is not None)
         journals += kept_journals({*self._roots, *(info.path.parent for info in images)})
         incomplete = (*self._scan.notes(), *self._riddles())
-        surroundings = Surroundings(incomplete, tuple(self._roots), journals, self._users(forked), forked)
+        surroundings = Surroundings(
+            incomplete, tuple(self._roots), journals, self._users(forked), forked, self._named
+        )  # fmt: skip
         graph = ChainGraph(images, [(o, next(iter(found))) for o, found in links.items()], surroundings)
         looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]
         return graph.with_changes(replace=[*looped, *_invalidated(graph, journals)])

@@ -17,7 +17,7 @@ from backchain.filename import is_within
 from backchain.image import ImageId, ImageInfo, ImageState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import networkx as nx
@@ -36,6 +36,7 @@ class Surroundings:
         users: What else needs a file, besides overlays: a line for each.
         forked: Images that are known by several paths from which their link leads to different files, with each path
             and what backs the image there; the graph's own link first.
+        named: Files and folders that were given outright; `roots` holds the folders of such files, too.
     """
 
     incomplete: tuple[str, ...] = ()
@@ -43,6 +44,7 @@ class Surroundings:
     journals: tuple[Record, ...] = ()
     users: Mapping[ImageId, tuple[str, ...]] = field(default_factory=dict)
     forked: Mapping[ImageId, tuple[tuple[Path, ImageId], ...]] = field(default_factory=dict)
+    named: tuple[Path, ...] = ()
 
 
 class ChainGraph:
@@ -175,11 +177,17 @@ class ChainGraph:
 
     def is_trusted(self, image: ImageId) -> bool:
         """Whether an image lies in one of the folders that were given, links of folders followed."""
-        roots = self.surroundings.roots
-        if not roots or image not in self._images:
+        return self._lies_in(image, self.surroundings.roots)
+
+    def is_named(self, image: ImageId) -> bool:
+        """Whether an image, or a folder that it lies in, was given outright, links of folders followed."""
+        return self._lies_in(image, self.surroundings.named)
+
+    def _lies_in(self, image: ImageId, places: Collection[Path]) -> bool:
+        if not self.surroundings.roots or image not in self._images:
             return True
         info = self._images[image]
-        return info.remote is None and is_within(info.path, roots)
+        return info.remote is None and is_within(info.path, places)
 
     def loops(self) -> tuple[frozenset[ImageId], ...]:
         """Give the loops: sets of images that back one another in a circle."""

@@ -11,7 +11,7 @@ from backchain.discover import discover
 from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import BlockedError, UnsupportedImageError
 from backchain.jobs import Job
-from backchain.operations import Pull, Rebase, Snapshot
+from backchain.operations import Commit, Pull, Rebase, Snapshot
 from backchain.plan import Severity
 from backchain.planning import make_plan
 
@@ -179,6 +179,41 @@ def test_a_symlink_in_the_folder_is_the_owners_own_word(tmp_path: Path) -> None:
     qemu.create(top, MIB, backing=inside / "base.qcow2")
     graph = discover([inside])
     assert "untrusted-link" not in codes(make_plan(graph, Pull(node(graph, top), None)))
+
+
+@pytest.mark.parametrize(
+    "name", ['json:{"driver":"qcow2","file":{"driver":"file","filename":"base.qcow2"}}', "file:{}"]
+)
+def test_a_link_that_is_no_plain_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """It is not used without a word, though its file lies beside the overlay: whoever made that chose the options."""
+    monkeypatch.chdir(tmp_path)
+    (base,) = chain_of(tmp_path, "base")
+    top = overlay(tmp_path / "top.qcow2", name.replace("{}", str(base)), "qcow2")
+    over = tmp_path / "over.qcow2"
+    qemu.create(over, None, backing=top)
+    graph = discover([over])
+    asked = {i: node(graph, tmp_path / f"{i}.qcow2") for i in ("base", "top", "over")}
+    for operation in (
+        Pull(asked["over"], None), Commit(asked["base"], asked["top"]), Rebase(asked["over"], asked["base"]),
+        Snapshot(asked["over"], tmp_path / "new.qcow2"),
+    ):  # fmt: skip
+        plan = make_plan(graph, operation)
+        found = hazard(plan, "untrusted-link")
+        assert (found.severity, found.images) == (Severity.CONFIRM, (asked["top"], asked["base"]))
+        assert f"--scan {tmp_path}" in found.message
+        refused(plan)
+    for given in ({"paths": [over, base]}, {"paths": [tmp_path]}, {"scan": [tmp_path]}):
+        graph = discover(given.get("paths", [over]), scan=given.get("scan", []))
+        assert "untrusted-link" not in codes(make_plan(graph, Pull(node(graph, over), None)))
+
+
+def test_a_link_that_is_no_plain_file_name_is_replaced_by_one(tmp_path: Path) -> None:
+    """Nothing is read by it then."""
+    (base,) = chain_of(tmp_path, "base")
+    top = overlay(tmp_path / "top.qcow2", f"file:{base}", "qcow2")
+    graph = discover([top])
+    run(make_plan(graph, Rebase(node(graph, top), node(graph, base), unsafe=True, backing_name="base.qcow2")))
+    assert qemu.info(top)["backing-filename"] == "base.qcow2"
 
 
 def test_a_link_to_no_file_of_this_machine(tmp_path: Path) -> None:

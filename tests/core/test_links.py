@@ -167,7 +167,8 @@ def test_options_that_change_nothing_are_no_matter(tmp_path: Path, raw: Path, op
         tmp_path / "top.qcow2", "raw", {"driver": "raw", "file": {"driver": "file", "filename": "disk.raw"}, **options}
     )
     view = qemu.view(top)
-    graph = discover([top])
+    assert "untrusted-link" in refused(top)
+    graph = discover([top, raw])
     plan = make_plan(graph, Pull(next(iter(graph)), None))
     BuiltinEngine().run(plan, Job(plan))
     assert qemu.view(top) == view

@@ -63,14 +63,25 @@ def lost_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazard
 
 def untrusted(facts: Facts) -> Iterator[Hazard]:
     """A link that leads out of the folders that were given: whoever made the overlay chose the file."""
-    yield from untrusted_links(facts.graph, (*facts.view, *(facts.shape.below or ())))
+    overlays = (*facts.view, *(facts.shape.below or ()))
+    operation = facts.operation
+    same_file = isinstance(operation, Rebase) and facts.graph.backing_of(facts.target) == operation.backing
+    yield from untrusted_links(facts.graph, overlays, renamed=facts.target if same_file else None)
 
 
-def untrusted_links(graph: ChainGraph, overlays: Iterable[ImageId]) -> Iterator[Hazard]:
-    """Find the links of `overlays` that lead out of the folders given, or to no file of this machine."""
+def untrusted_links(
+    graph: ChainGraph, overlays: Iterable[ImageId], *, renamed: ImageId | None = None
+) -> Iterator[Hazard]:
+    """Find the links of `overlays` that lead out of the folders given, or are no plain file names.
+
+    Args:
+        graph: The images as they were found.
+        overlays: Whose links.
+        renamed: The one that gets a plain name for the same file: the name that it records is not used.
+    """
     for overlay in dict.fromkeys(overlays):
         backing = graph.backing_of(overlay)
-        if backing is None or graph.is_trusted(backing):
+        if backing is None:
             continue
         one, other = graph[overlay], graph[backing]
         if other.remote is not None:
@@ -78,11 +89,17 @@ def untrusted_links(graph: ChainGraph, overlays: Iterable[ImageId]) -> Iterator[
                 "untrusted-link", BLOCK, (overlay, backing),
                 f"{one.name} is backed by {other.name}, which is no file of this machine and is not opened",
             )  # fmt: skip
-        else:
+        elif not graph.is_trusted(backing):
             yield Hazard(
                 "untrusted-link", CONFIRM, (overlay, backing),
                 f"{one.name} is backed by {other.display_path}, outside of the folders given; if that is meant, name "
                 f"its folder (--scan {printable(str(other.path.parent))})",
+            )  # fmt: skip
+        elif overlay != renamed and one.backing and has_protocol(one.backing.name) and not graph.is_named(backing):
+            yield Hazard(
+                "untrusted-link", CONFIRM, (overlay, backing),
+                f"{one.name} is backed by {_shortened(one.backing.name)}, which is no plain file name; if "
+                f"{other.display_path} is meant, name its folder (--scan {printable(str(other.path.parent))})",
             )  # fmt: skip
 
 
@@ -220,10 +237,9 @@ def trapped_name(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
         if os.path.dirname(real) != os.path.realpath(info.path.parent):  # noqa: PTH120 - text, as QEMU does it
             why = f"is relative, and {info.name} is a symlink: by its real path it leads elsewhere"
     if why:
-        shown = printable(name if len(name) < 60 else f"{name[:57]}...")
         yield Hazard(
             "path-trap", WARN, (image,),
-            f"the backing file name of {info.name}, {shown}, {why}; rewrite it with backchain rebase -u -b",
+            f"the backing file name of {info.name}, {_shortened(name)}, {why}; rewrite it with backchain rebase -u -b",
         )  # fmt: skip
 
 
@@ -256,6 +272,11 @@ def forked_images(graph: ChainGraph, used: Collection[ImageId], changed: Iterabl
 
 def _if_lost(info: ImageInfo) -> str:
     return f" ({info.state})" if info.state in LOST else ""
+
+
+def _shortened(name: str) -> str:
+    """Make a recorded name fit for a message."""
+    return printable(name if len(name) < 60 else f"{name[:57]}...")
 
 
 def unknown(facts: Facts) -> Iterator[Hazard]:
