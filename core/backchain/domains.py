@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _MOST_BYTES = 4 << 20
 """No domain's XML comes near this size."""
@@ -21,11 +21,13 @@ class Domains(NamedTuple):
     """What the folders of domains say.
 
     Attributes:
-        users: Names of the domains that use a file, by the file's real path.
+        users: Names of the domains that name a file, by the file's real path.
+        disks: The same of disks alone, without what is named as backing a disk or as a job's copy of it.
         unread: What could not be read, one line each: domains may be defined there.
     """
 
     users: dict[str, tuple[str, ...]]
+    disks: dict[str, tuple[str, ...]]
     unread: tuple[str, ...]
 
 
@@ -42,6 +44,7 @@ def read_domains(folders: Sequence[Path] | None = None) -> Domains:
         folders: Where to look; None takes those of libvirt.
     """
     users: dict[str, dict[str, None]] = {}
+    disks: dict[str, dict[str, None]] = {}
     unread: list[str] = []
     for folder in libvirt_folders() if folders is None else folders:
         try:
@@ -53,23 +56,31 @@ def read_domains(folders: Sequence[Path] | None = None) -> Domains:
             continue
         for path in files:
             try:
-                name, sources = _read(path)
+                name, named, own = _read(path)
             except (OSError, SyntaxError) as error:  # what an XML parser raises is a SyntaxError
                 unread.append(f"{path}: {os.strerror(error.errno or 0) if isinstance(error, OSError) else 'no XML'}")
                 continue
-            for source in sources:
-                users.setdefault(os.path.realpath(source), {})[name] = None
-    return Domains({path: tuple(found) for path, found in users.items()}, tuple(unread))
+            for found, sources in ((users, named), (disks, own)):
+                for source in sources:
+                    found.setdefault(os.path.realpath(source), {})[name] = None
+    return Domains(_listed(users), _listed(disks), tuple(unread))
 
 
-def _read(path: Path) -> tuple[str, Iterable[str]]:
-    """Give a domain's name and the files of its disks, backing files that it names included."""
+def _listed(found: dict[str, dict[str, None]]) -> dict[str, tuple[str, ...]]:
+    return {path: tuple(names) for path, names in found.items()}
+
+
+def _read(path: Path) -> tuple[str, Sequence[str], Sequence[str]]:
+    """Give a domain's name, all files that its disks name (what backs them, too), and the disks' own files."""
     from xml.etree import ElementTree  # few machines have a domain
 
     with path.open("rb") as file:
         root = ElementTree.fromstring(file.read(_MOST_BYTES))
     domain = root if root.tag == "domain" else root.find(".//domain")
     if domain is None:
-        return path.stem, ()
-    sources = [e.get("file") or e.get("dev") for e in domain.iterfind(".//disk//source")]
-    return domain.findtext("name") or path.stem, [s for s in sources if s]
+        return path.stem, (), ()
+    named, own = (
+        [s for e in domain.iterfind(f".//disk{axis}source") if (s := e.get("file") or e.get("dev"))]
+        for axis in ("//", "/")
+    )
+    return domain.findtext("name") or path.stem, named, own

@@ -15,7 +15,7 @@ from backchain.planning import make_plan
 
 from . import qemu
 from .images import chain_of
-from .planned import codes, commit, delete, hazard, node, rebase, refused, run
+from .planned import codes, commit, delete, hazard, node, pull, rebase, refused, run
 
 MIB = 1 << 20
 
@@ -55,22 +55,56 @@ def test_a_data_file_is_needed(tmp_path: Path) -> None:
     assert codes(delete(data)) == set()
 
 
-def test_a_disk_of_a_virtual_machine_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root,) = chain_of(tmp_path, "root")
+@pytest.fixture
+def domains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the folder in which this user's domains are defined."""
     config = tmp_path / "config"
-    domains = config / "libvirt" / "qemu"
-    domains.mkdir(parents=True)
+    folder = config / "libvirt" / "qemu"
+    folder.mkdir(parents=True)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(config))
+    return folder
+
+
+def domain(disk: Path, *backing: Path) -> str:
+    """Write a domain with one disk, and what backs it where libvirt has written that down."""
+    below = ""
+    for path in reversed(backing):
+        below = f"<backingStore type='file'><format type='qcow2'/><source file='{path}'/>{below}</backingStore>"
+    disk_xml = f"<disk type='file'><source file='{disk}'/>{below}</disk>"
+    return f"<domain type='kvm'><name>web-1</name><devices>{disk_xml}</devices></domain>"
+
+
+def test_a_disk_of_a_virtual_machine_is_needed(tmp_path: Path, domains: Path) -> None:
+    (root,) = chain_of(tmp_path, "root")
     assert codes(delete(root)) == set()
-    (domains / "web.xml").write_text(
-        f"<domain type='kvm'><name>web-1</name><devices><disk type='file'><source file='{root}'/></disk></devices>"
-        "</domain>"
-    )
+    (domains / "web.xml").write_text(domain(root))
     plan = delete(root)
     assert "web-1" in hazard(plan, "needed-file").message
     refused(plan)
     (domains / "web.xml").write_text("<domain")
     assert hazard(delete(root), "unknown-overlays").severity is Severity.CONFIRM
+
+
+def test_a_commit_that_changes_the_disk_of_a_virtual_machine(tmp_path: Path, domains: Path) -> None:
+    """It reads the image as a sibling overlay would; one that uses the top, or an overlay of it, reads as before."""
+    root, one, two, three = chain_of(tmp_path, "root", "one", "two", "three")
+    qemu.io(one, "write -q -P 1 0 64k")
+    (domains / "web.xml").write_text(domain(three, two, one, root))
+    for top in (one, two, three):
+        assert codes(commit(root, top)) == set()
+    for disk, harmed in ((root, {one, two, three}), (one, {one, two, three}), (two, {two, three})):
+        (domains / "web.xml").write_text(domain(disk))
+        for top in (one, two, three):
+            plan = commit(root, top)
+            assert ("needed-file" in codes(plan)) == (top in harmed)
+            if top in harmed:
+                found = hazard(plan, "needed-file")
+                assert (found.severity, found.images) == (Severity.CONFIRM, (node(plan.before, disk),))
+                assert "web-1" in found.message
+                refused(plan)
+        assert "needed-file" not in codes(pull(three, root)) | codes(rebase(three, root))
+    (domains / "web.xml").write_text("<domain")
+    assert hazard(commit(root, one), "unknown-overlays").severity is Severity.WARN
 
 
 def test_deleting_with_incomplete_knowledge_needs_a_deliberate_yes(tmp_path: Path) -> None:

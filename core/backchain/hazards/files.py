@@ -10,6 +10,7 @@ from backchain.filename import MAX_BACKING_NAME, printable, recorded_length
 from backchain.hazards import links
 from backchain.hazards.facts import BLOCK, CONFIRM, names
 from backchain.hazards.images import damaged_images, mixed_images, used_images
+from backchain.hazards.machines import removed_disks, unread_domains
 from backchain.plan import Hazard
 
 if TYPE_CHECKING:
@@ -77,20 +78,12 @@ def delete_hazards(graph: ChainGraph, operation: Delete) -> list[Hazard]:
     found = list(links.forked_images(graph, operation.images))
     for image in operation.images:
         found += _needed(graph, image, frozenset(operation.images))
-        users = domains.users.get(os.path.realpath(graph[image].path), ())
-        if users:
-            found.append(
-                Hazard(
-                    "needed-file", BLOCK, (image,),
-                    f"{graph[image].name} is a disk of {', '.join(map(printable, users))}; detach it from the "
-                    f"machine first",
-                )
-            )  # fmt: skip
+        found += removed_disks(graph, (image,), domains)
         found += _forbidden(graph, image)
     found += used_images(graph, operation.images, operation.images)
-    unknown = [*graph.incomplete, *(f"libvirt's domains in {line}" for line in domains.unread)]
+    unknown = [*map(printable, graph.incomplete), *unread_domains(domains)]
     if unknown:
-        message = "something unseen may need them: " + "; ".join(printable(line) for line in unknown)
+        message = "something unseen may need them: " + "; ".join(unknown)
         found.append(Hazard("unknown-overlays", CONFIRM, operation.images, message))
     return found
 
