@@ -105,6 +105,22 @@ def test_a_loop_that_the_new_link_would_close(tmp_path: Path, unsafe: bool) -> N
     assert "loop" not in codes(rebase(two, root))
 
 
+def looped(folder: Path, *names: str) -> list[Path]:
+    """Make images that back one another in a loop, the last one by the first."""
+    images = chain_of(folder, *names)
+    qemu.run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", images[-1].name, images[0])
+    return images
+
+
+def test_nothing_is_built_on_a_loop(tmp_path: Path) -> None:
+    images = looped(tmp_path, "one", "two")
+    for image in (*images, overlay(tmp_path / "above.qcow2", "two.qcow2", "qcow2")):
+        graph = discover([tmp_path])
+        plan = make_plan(graph, Snapshot(node(graph, image), tmp_path / "new.qcow2"))
+        assert {graph[i].label for i in hazard(plan, "loop").images} == {"one", "two"}
+        refused(plan)
+
+
 def test_the_format_that_is_asked_for_must_be_right(tmp_path: Path) -> None:
     root, _, two = chain_of(tmp_path, "root", "one", "two")
     plan = rebase(two, root, kind="raw")

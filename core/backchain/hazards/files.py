@@ -32,21 +32,15 @@ def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: 
     """
     chain = graph.chain(operation.image)
     found = [
-        *_loops(graph, chain), *links.lost_images(graph, chain), *links.invalid_images(graph, (operation.image,)),
-        *links.untrusted_links(graph, chain), *links.forked_images(graph, chain), *damaged_images(graph, chain),
-        *mixed_images(graph, (operation.image,)), *used_images(graph, chain, ()), *(h for i in chain for h in links.recorded_format(graph, i)),
+        *links.looped_chains(graph, chain), *links.lost_images(graph, chain),
+        *links.invalid_images(graph, (operation.image,)), *links.untrusted_links(graph, chain),
+        *links.forked_images(graph, chain), *damaged_images(graph, chain), *mixed_images(graph, (operation.image,)),
+        *used_images(graph, chain, ()), *(h for i in chain for h in links.recorded_format(graph, i)),
         *_new_file(graph, operation, name, needed),
     ]  # fmt: skip
     if links.probed(graph, operation.image):
         found.append(links.probe_hazard(graph, operation.image))
     return found
-
-
-def _loops(graph: ChainGraph, chain: tuple[ImageId, ...]) -> Iterator[Hazard]:
-    for loop in graph.loops():
-        if loop & set(chain):
-            images = tuple(sorted(loop))
-            yield Hazard("loop", BLOCK, images, f"{names(graph, images)} back one another in a loop; mend the links")
 
 
 def _new_file(graph: ChainGraph, operation: Snapshot, name: str, needed: int) -> Iterator[Hazard]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from backchain.errors import UnsupportedImageError
 from backchain.filename import MAX_BACKING_NAME, has_protocol, printable, recorded_bytes, recorded_length
-from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
+from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts, names
 from backchain.image import ImageState, require_header
 from backchain.operations import Rebase
 from backchain.plan import Hazard
@@ -28,11 +28,7 @@ LOST = frozenset({ImageState.MISSING, ImageState.UNREADABLE})
 def loop(facts: Facts) -> Iterator[Hazard]:
     """A loop in the chain, or one that the new link would close: no program can read it."""
     graph = facts.graph
-    concerned = {*facts.view, *(facts.shape.below or ())}
-    for found in graph.loops():
-        if found & concerned:
-            images = tuple(sorted(found))
-            yield Hazard("loop", BLOCK, images, f"{facts.names(images)} back one another in a loop; mend the links")
+    yield from looped_chains(graph, (*facts.view, *(facts.shape.below or ())))
     new = facts.shape.new_backing
     if isinstance(facts.operation, Rebase) and new is not None and facts.target in graph.chain(new):
         what = "itself" if new == facts.target else f"{graph[new].name}, which reads through it"
@@ -40,6 +36,15 @@ def loop(facts: Facts) -> Iterator[Hazard]:
             "loop", BLOCK, tuple(dict.fromkeys((facts.target, new))),
             f"{graph[facts.target].name} would be backed by {what}; choose an image that does not depend on it",
         )  # fmt: skip
+
+
+def looped_chains(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazard]:
+    """Find the loops that any of `images` is in."""
+    concerned = set(images)
+    for found in graph.loops():
+        if found & concerned:
+            members = tuple(sorted(found))
+            yield Hazard("loop", BLOCK, members, f"{names(graph, members)} back one another in a loop; mend the links")
 
 
 def missing(facts: Facts) -> Iterator[Hazard]:
@@ -257,11 +262,11 @@ def forked_images(graph: ChainGraph, used: Collection[ImageId], changed: Iterabl
         used: What is read or written: none of it may be such an image.
         changed: What no longer reads as it did, or gets another link: none of it may back such an image by any path.
     """
-    for image, names in graph.surroundings.forked.items():
-        backing = [b for _, b in names]
+    for image, ways in graph.surroundings.forked.items():
+        backing = [b for _, b in ways]
         if image not in used and set(backing).isdisjoint(changed):
             continue
-        shown = [f"{printable(str(p))} is backed by {graph[b].display_path}{_if_lost(graph[b])}" for p, b in names]
+        shown = [f"{printable(str(p))} is backed by {graph[b].display_path}{_if_lost(graph[b])}" for p, b in ways]
         more = f" (and {len(shown) - 2} more)" if len(shown) > 2 else ""
         yield Hazard(
             "path-trap", BLOCK, tuple(dict.fromkeys((image, *backing))),
