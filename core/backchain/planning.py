@@ -127,7 +127,7 @@ def _count(graph: ChainGraph, shape: Shape) -> Tally:
 
 def _after(graph: ChainGraph, shape: Shape, tally: Tally) -> tuple[ChainGraph, tuple[ImageId, ...]]:
     """Give the graph after the operation, and the images that nothing needs then."""
-    linked = graph.with_changes(relink=dict.fromkeys(shape.relinked, shape.new_backing))
+    linked = _out_of_loops(graph.with_changes(relink=dict.fromkeys(shape.relinked, shape.new_backing)))
     kept = {shape.view[0]} if shape.target != shape.view[0] and not graph.overlays_of(shape.view[0]) else set()
     removable: list[ImageId] = []
     for image in shape.sources:  # topmost first: an image is free once all that it backs is free
@@ -135,7 +135,14 @@ def _after(graph: ChainGraph, shape: Shape, tally: Tally) -> tuple[ChainGraph, t
             removable.append(image)
     changed = [replace(graph[i], state=ImageState.INVALID, problem="") for i in shape.invalidated]
     changed += [replace(graph[i], state=ImageState.UNNEEDED) for i in removable if i not in shape.invalidated]
-    target = graph[shape.target]
+    target = linked[shape.target]
     size = max(target.virtual_size or 0, graph[shape.view[0]].virtual_size or 0)
     changed.append(replace(target, virtual_size=size, disk_size=(target.disk_size or 0) + tally.space))
     return linked.with_changes(replace=changed), tuple(removable)
+
+
+def _out_of_loops(graph: ChainGraph) -> ChainGraph:
+    """Give the graph in which only what is in a loop is said to be."""
+    looped = frozenset().union(*graph.loops())
+    freed = [graph[i] for i in graph if graph[i].state is ImageState.LOOP and i not in looped]
+    return graph.with_changes(replace=[replace(i, state=ImageState.OK, problem="") for i in freed]) if freed else graph

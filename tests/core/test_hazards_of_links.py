@@ -121,6 +121,33 @@ def test_nothing_is_built_on_a_loop(tmp_path: Path) -> None:
         refused(plan)
 
 
+@pytest.mark.parametrize("names", [("one",), ("one", "two"), ("one", "two", "three")])
+def test_a_loop_is_opened_by_another_link(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Nothing can be compared, so it needs a deliberate yes; then the chain can be read again."""
+    images = looped(tmp_path, *names)
+    (base, above) = chain_of(tmp_path, "base")[0], tmp_path / "above.qcow2"
+    qemu.io(base, "write -q -P 5 0 64k")
+    above = overlay(above, images[-1].name, "qcow2")
+    for backing in (*images, above):
+        plan = rebase(images[0], backing, unsafe=True)
+        assert hazard(plan, "loop").severity is Severity.BLOCK
+        refused(plan)
+    assert hazard(rebase(images[0], base), "loop").severity is Severity.BLOCK
+    refused(rebase(base, images[0], unsafe=True))
+    for image, backing in ((above, base), (images[0], None), (images[0], base)):
+        plan = rebase(image, backing, unsafe=True)
+        assert codes(plan) == {"unsafe-rebase"}
+        found = hazard(plan, "unsafe-rebase")
+        assert (found.severity, set(found.images)) == (
+            Severity.CONFIRM, {node(plan.before, i) for i in (image, *images)}
+        )  # fmt: skip
+        refused(plan)
+    run(plan, "unsafe-rebase")
+    assert {str(plan.after[i].state) for i in plan.after} == {"ok"}
+    assert {str(i.state) for i in discover([tmp_path]).images.values()} == {"ok"}
+    assert qemu.view(images[-1])[:1] == b"\5"
+
+
 def test_the_format_that_is_asked_for_must_be_right(tmp_path: Path) -> None:
     root, _, two = chain_of(tmp_path, "root", "one", "two")
     plan = rebase(two, root, kind="raw")

@@ -11,7 +11,8 @@ from backchain.clustermap import map_layers, open_layers
 from backchain.contents import Comparison
 from backchain.errors import ImageError
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
-from backchain.hazards.links import LOST
+from backchain.hazards.links import LOST, loops_among
+from backchain.image import ImageState
 from backchain.operations import Commit, Rebase
 from backchain.plan import Hazard
 from backchain.qcow2.allocator import Allocator
@@ -105,14 +106,16 @@ def damaged_ranges(facts: Facts, victim: ImageId) -> tuple[tuple[tuple[int, int]
 def _unsafe(facts: Facts) -> Iterator[Hazard]:
     """A change of the link alone keeps the view only where old and new backing file read the same."""
     operation = facts.operation
-    if not isinstance(operation, Rebase) or not operation.unsafe:
+    if not isinstance(operation, Rebase) or facts.repaired is None:
         return
     graph, image = facts.graph, facts.graph[facts.target]
     lost = [i for i in facts.view[1:] if graph[i].state in LOST]
-    if lost:
+    looped = [i for found in loops_among(graph, facts.view) for i in sorted(found)]
+    if lost or looped:
+        fault = f"{facts.names(looped)} back one another in a loop" if looped else f"{facts.names(lost)} cannot be read"
         yield Hazard(
-            "unsafe-rebase", CONFIRM, (facts.target, *lost),
-            f"{facts.names(lost)} cannot be read, so nothing shows that {image.name} will read as before; go on if "
+            "unsafe-rebase", CONFIRM, tuple(dict.fromkeys((facts.target, *lost, *looped))),
+            f"{fault}, so nothing shows that {image.name} will read as before; go on if "
             f"the new backing file is the same image",
         )  # fmt: skip
         return
@@ -165,7 +168,8 @@ def _marks(facts: Facts) -> Iterator[Hazard]:
         if mark is None or backing is None:
             continue
         chain = [graph[i] for i in graph.chain(backing)]
-        if any(i.encrypted or i.state in LOST for i in chain) or BaseMark.of(chain) == mark:
+        unread = {*LOST, ImageState.LOOP}
+        if any(i.encrypted or i.state in unread for i in chain) or BaseMark.of(chain) == mark:
             continue
         yield Hazard(
             "base-changed", WARN, (overlay, backing),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backchain.operations import Rebase
 from backchain.plan import Severity
 
 if TYPE_CHECKING:
@@ -42,6 +43,11 @@ class Facts:
     def sources(self) -> tuple[ImageId, ...]:
         """The images whose data moves, topmost first."""
         return self.shape.sources
+
+    @property
+    def repaired(self) -> ImageId | None:
+        """The image whose link alone is changed (an unsafe rebase), whatever the old one is worth."""
+        return self.target if isinstance(self.operation, Rebase) and self.operation.unsafe else None
 
     def names(self, images: Iterable[ImageId]) -> str:
         """List images for a message, safe to print."""

@@ -28,7 +28,10 @@ LOST = frozenset({ImageState.MISSING, ImageState.UNREADABLE})
 def loop(facts: Facts) -> Iterator[Hazard]:
     """A loop in the chain, or one that the new link would close: no program can read it."""
     graph = facts.graph
-    yield from looped_chains(graph, (*facts.view, *(facts.shape.below or ())))
+    if facts.repaired is None:
+        yield from looped_chains(graph, (*facts.view, *(facts.shape.below or ())))
+    else:  # the old link goes, and with it a loop that the image is in
+        yield from looped_chains(graph.with_changes(unlink=(facts.repaired,)), facts.shape.below or ())
     new = facts.shape.new_backing
     if isinstance(facts.operation, Rebase) and new is not None and facts.target in graph.chain(new):
         what = "itself" if new == facts.target else f"{graph[new].name}, which reads through it"
@@ -40,18 +43,20 @@ def loop(facts: Facts) -> Iterator[Hazard]:
 
 def looped_chains(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazard]:
     """Find the loops that any of `images` is in."""
+    for found in loops_among(graph, images):
+        members = tuple(sorted(found))
+        yield Hazard("loop", BLOCK, members, f"{names(graph, members)} back one another in a loop; mend the links")
+
+
+def loops_among(graph: ChainGraph, images: Iterable[ImageId]) -> tuple[frozenset[ImageId], ...]:
+    """Give the loops that any of `images` is in."""
     concerned = set(images)
-    for found in graph.loops():
-        if found & concerned:
-            members = tuple(sorted(found))
-            yield Hazard("loop", BLOCK, members, f"{names(graph, members)} back one another in a loop; mend the links")
+    return tuple(found for found in graph.loops() if found & concerned)
 
 
 def missing(facts: Facts) -> Iterator[Hazard]:
     """An image of the chain that is not there, or cannot be read."""
-    images = facts.view
-    if isinstance(facts.operation, Rebase) and facts.operation.unsafe:
-        images = facts.view[:1]  # the old backing file may be gone: the link is being repaired
+    images = facts.view if facts.repaired is None else facts.view[:1]  # the old backing file may be gone
     yield from lost_images(facts.graph, (*images, *(facts.shape.below or ())))
 
 
@@ -110,8 +115,7 @@ def untrusted_links(
 
 def formats(facts: Facts) -> Iterator[Hazard]:
     """Compare the backing format that each overlay records with what its backing file is."""
-    operation = facts.operation
-    repaired = operation.image if isinstance(operation, Rebase) and operation.unsafe else None
+    operation, repaired = facts.operation, facts.repaired
     for image in facts.shape.involved:
         if image != repaired:
             yield from recorded_format(facts.graph, image)
@@ -218,9 +222,8 @@ def traps(facts: Facts) -> Iterator[Hazard]:
             require_header(info).place_backing(recorded_bytes(relink.name), relink.format)
         except UnsupportedImageError as error:
             yield Hazard("path-trap", BLOCK, (info.id,), f"{info.name}: {error.message}; {error.hint}")
-    repaired = facts.target if isinstance(facts.operation, Rebase) and facts.operation.unsafe else None
     for image in (*facts.view, *(facts.shape.below or ())):
-        if image != repaired:
+        if image != facts.repaired:
             yield from trapped_name(facts.graph, image)
 
 
