@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backchain.errors import MissingImageError
-from backchain.filename import BackingLink, printable
+from backchain.filename import BackingLink, printable, tidied
 from backchain.graph import ChainGraph, Surroundings
 from backchain.image import (
     Fingerprint,
@@ -60,7 +60,7 @@ def discover(paths: Sequence[Path], *, scan: Sequence[Path] = (), budget: int = 
     Raises:
         MissingImageError: One of `paths` or `scan` does not exist or can't be opened.
     """
-    return _Discovery(budget).run([_tidy(p) for p in paths], [_tidy(p) for p in scan])
+    return _Discovery(budget).run([tidied(p) for p in paths], [tidied(p) for p in scan])
 
 
 class _Discovery:
@@ -234,7 +234,7 @@ def _read_backing(link: BackingLink) -> ImageInfo:
             ImageId(f"remote:{link.name}"), Path(link.name), "unknown", state=ImageState.UNREADABLE, problem=problem,
             remote=link.name,
         )  # fmt: skip
-    path = _tidy(link.path)
+    path = tidied(link.path)
     try:
         # Opening alone can act on a device (a tape rewinds, a watchdog starts): look before.
         status = path.stat()
@@ -284,15 +284,3 @@ def _in_loop(info: ImageInfo, length: int) -> ImageInfo:
     else:
         problem = f"the image is in a loop of {length} that back one another"
     return replace(info, state=ImageState.LOOP, problem=problem)
-
-
-def _tidy(path: Path) -> Path:
-    """Make `path` absolute and fold ``..`` away where that leads to the same folder (symlinks can make it differ)."""
-    path = path if path.is_absolute() else Path.cwd() / path
-    if ".." not in path.parts:
-        return path
-    folded = Path(os.path.normpath(path))
-    try:
-        return folded if os.path.samestat(path.parent.stat(), folded.parent.stat()) else path
-    except (OSError, ValueError):
-        return path

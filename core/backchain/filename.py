@@ -87,14 +87,26 @@ def backing_name_for(overlay: Path, backing: Path, *, relative: bool) -> str:
         relative: Prefer a name relative to the overlay's folder. It is still absolute where ``..`` could not be
             trusted: when the overlay's folder is reached through a symlink and the backing file lies outside of it.
     """
-    folder = _absolute(overlay).parent
-    target = _absolute(backing)
+    folder = _without_dots(overlay).parent
+    target = _without_dots(backing)
     if not relative:
         return str(target)
     if not target.is_relative_to(folder) and folder.resolve() != folder:
         return str(target)
     name = os.path.relpath(target, folder)
     return f"./{name}" if has_protocol(name) else name
+
+
+def tidied(path: Path) -> Path:
+    """Make `path` absolute and fold ``..`` away where that leads to the same folder (symlinks can make it differ)."""
+    path = path if path.is_absolute() else Path.cwd() / path
+    if ".." not in path.parts:
+        return path
+    folded = Path(os.path.normpath(path))
+    try:
+        return folded if os.path.samestat(path.parent.stat(), folded.parent.stat()) else path
+    except (OSError, ValueError):
+        return path
 
 
 def is_within(path: Path, folders: Iterable[Path]) -> bool:
@@ -143,6 +155,12 @@ def _absolute(path: Path) -> Path:
     if ".." in path.parts:
         return Path.cwd() / path
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow symlinks
+
+
+def _without_dots(path: Path) -> Path:
+    """Give an absolute path to the same file without ``..``, which text alone must not fold where a symlink is."""
+    path = tidied(_absolute(path))
+    return Path(os.path.realpath(path.parent)) / path.name if ".." in path.parts else path
 
 
 def _resolve_json(name: str) -> tuple[Path | None, str | None]:

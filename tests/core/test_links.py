@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -15,14 +15,12 @@ from backchain.errors import BlockedError, ImageError
 from backchain.filename import UNKNOWN_OPTIONS
 from backchain.image import ImageState, read_image_info
 from backchain.jobs import Job
-from backchain.operations import Commit, Pull
+from backchain.operations import Commit, Pull, Snapshot
 from backchain.planning import make_plan
 
 from . import damage, qemu
 from .images import MIB, label_links, overlay
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from .planned import run
 
 FORMAT = damage.BACKING_FORMAT
 UNKNOWN = 0x12345678
@@ -172,6 +170,41 @@ def test_options_that_change_nothing_are_no_matter(tmp_path: Path, raw: Path, op
     plan = make_plan(graph, Pull(next(iter(graph)), None))
     BuiltinEngine().run(plan, Job(plan))
     assert qemu.view(top) == view
+
+
+# --- names that are recorded ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("here", "image", "overlay", "recorded"),
+    [
+        (".", "d/base.qcow2", "d/../y.qcow2", "d/base.qcow2"),
+        (".", "d/../d/base.qcow2", "d/../d/y.qcow2", "base.qcow2"),
+        ("d", "base.qcow2", "../y.qcow2", "d/base.qcow2"),
+        ("d", "../d/base.qcow2", "../e/y.qcow2", "../d/base.qcow2"),
+        ("e", "../d/base.qcow2", "y.qcow2", "../d/base.qcow2"),
+        # A symlinked folder: what follows it is walked from where it leads.
+        (".", "d/base.qcow2", "link/../y.qcow2", "../d/base.qcow2"),
+        (".", "link/../base.qcow2", "y.qcow2", "deep/base.qcow2"),
+        (".", "link/../base.qcow2", "deep/y.qcow2", "base.qcow2"),
+        (".", "link/base.qcow2", "link/y.qcow2", "base.qcow2"),
+        (".", "d/base.qcow2", "link/y.qcow2", "{}/d/base.qcow2"),
+    ],
+)
+def test_a_relative_name_leads_qemu_to_the_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: str, image: str, overlay: str, recorded: str
+) -> None:
+    for folder in ("d", "e", "deep/real"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "link").symlink_to("deep/real")
+    for value, folder in enumerate(("", "d", "e", "deep", "deep/real"), 1):
+        qemu.create(tmp_path / folder / "base.qcow2", MIB)
+        qemu.io(tmp_path / folder / "base.qcow2", f"write -q -P {value} 0 64k")
+    monkeypatch.chdir(tmp_path / here)
+    graph = discover([Path(image)])
+    run(make_plan(graph, Snapshot(next(iter(graph)), Path.cwd() / overlay)))
+    assert qemu.info(Path(overlay))["backing-filename"] == recorded.format(tmp_path)
+    assert qemu.view(Path(overlay)) == qemu.view(Path(image))
 
 
 # --- names in commands ------------------------------------------------------------------------------------------------
