@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from backchain.errors import ImageError, MissingImageError, UnsupportedImageError
-from backchain.image import naming, require_header, require_readable
+from backchain.image import guest_size, naming, require_header, require_readable
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.image import NOWHERE, Qcow2File
 from backchain.qcow2.tables import Workspace
@@ -88,7 +88,7 @@ class Qcow2Layer:
         self.descriptor = descriptor
         header = require_header(info)
         self.file = Qcow2File(descriptor, header, os.lseek(descriptor, 0, os.SEEK_END), workspace)
-        self.size = header.size // fmt.SECTOR * fmt.SECTOR
+        self.size = guest_size(header)
         self.window_bytes = self.file.window_bytes
 
     def runs(self, start: int, end: int) -> Runs:

@@ -207,6 +207,11 @@ def image_id(status: os.stat_result) -> ImageId:
     return ImageId(f"{status.st_dev:x}:{status.st_ino:x}")
 
 
+def guest_size(header: Header) -> int:
+    """Give the length in bytes of the disk behind a qcow2 header: whole sectors, as QEMU rounds it down."""
+    return header.size // fmt.SECTOR * fmt.SECTOR
+
+
 def _raw_info(path: Path, status: os.stat_result, size: int, image_format: str | None) -> ImageInfo:
     known = image_format in {None, "raw"}
     return ImageInfo(
@@ -240,7 +245,7 @@ def _qcow2_info(path: Path, status: os.stat_result, size: int, data: bytes) -> I
     elif header.incompatible_features & fmt.INCOMPAT_DIRTY:
         state, problem = ImageState.DIRTY, "the image was not closed cleanly (its refcounts may be stale)"
     return replace(
-        base, virtual_size=header.size, cluster_size=header.cluster_size, backing=backing, header=header,
+        base, virtual_size=guest_size(header), cluster_size=header.cluster_size, backing=backing, header=header,
         state=state, problem=problem,
     )  # fmt: skip
 

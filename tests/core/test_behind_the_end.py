@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from . import planned, qemu
+from backchain.discover import discover
+from backchain.operations import Snapshot
+from backchain.planning import make_plan
+
+from . import damage, planned, qemu
 from .trial import carried
 
 if TYPE_CHECKING:
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
 
     from .trial import Way
 
-KIB = 1024
+KIB, MIB = 1024, 1024 * 1024
 SIZE, GROWN = 100 * KIB, 256 * KIB
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -32,6 +36,28 @@ def soiled(path: Path, backing: Path | None = None, size: int = SIZE, **options:
         file.seek(-(-path.stat().st_size // (64 * KIB)) * 64 * KIB)
         file.write(b"\xee" * 512 * KIB)
     return path
+
+
+@pytest.mark.parametrize("length", [MIB - 100, MIB - 511, MIB + 1, 700])
+def test_a_disk_that_ends_amid_a_sector(tmp_path: Path, length: int) -> None:
+    """QEMU leaves off what is less than a sector, and makes overlays as long as that; so does a snapshot."""
+    base, theirs, ours = (tmp_path / f"{n}.qcow2" for n in ("base", "theirs", "ours"))
+    qemu.create(base, 2 * MIB)
+    qemu.io(base, "write -q -P 7 0 2M")
+    base.write_bytes(damage.put(base.read_bytes(), "size", length))
+    qemu.create(theirs, None, backing=base)
+    graph = discover([base])
+    assert graph[planned.node(graph, base)].virtual_size == qemu.info(base)["virtual-size"]
+    planned.run(make_plan(graph, Snapshot(planned.node(graph, base), ours)))
+    assert qemu.info(ours)["virtual-size"] == qemu.info(theirs)["virtual-size"]
+    assert qemu.compare(ours, theirs)
+    qemu.io(ours, "write -q -P 3 0 512")
+    view = qemu.view(ours)
+    theirs.unlink()
+    plan = planned.commit(base, ours)
+    assert "base-grows" not in planned.codes(plan)
+    planned.run(plan)
+    assert qemu.view(base) == view
 
 
 def assert_zeros_behind(path: Path, view: bytes) -> None:
