@@ -145,6 +145,11 @@ def test_a_base_may_be_a_path_from_the_working_directory(nested: Path) -> None:
     assert target_of(nested, "sub/mid.qcow2") == "mid.qcow2"
 
 
+@pytest.mark.parametrize("verb", ["commit", "pull"])
+def test_a_base_without_a_name_is_refused(nested: Path, verb: str) -> None:
+    assert "-b names no image; leave -b out" in error_of(backchain(verb, "-y", "-b", "", nested / "top.qcow2"), 2)
+
+
 def test_a_base_that_may_be_two_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     base = chain_of(tmp_path, "base")[0]

@@ -152,8 +152,10 @@ def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
     beyond that as any path is, relative to the working directory.
 
     Raises:
-        UsageError: No image below `top` is called so, or both ways lead to one and not to the same.
+        UsageError: The name is empty, no image below `top` is called so, or both ways lead to one and not to the same.
     """
+    if not name:
+        raise UsageError("-b names no image", "leave -b out for the default, or name an image of the chain")
     chain = graph.chain(top)
     recorded = next((b for o, b in pairwise(chain) if _is_called(graph, o, b, name)), None)
     given = _identity(Path(name))
