@@ -34,6 +34,7 @@ class Session:
         unneeded: Images that operations of this sitting have left without anyone who needs them, as they were then.
         sparklines: Allocated share per part of the disk, of the images looked at so far.
         in_use: Images that another process held open when the forest was read.
+        touched: Folders of what jobs of this sitting made, changed or read: overlays lie there from then on.
     """
 
     paths: tuple[Path, ...]
@@ -42,6 +43,12 @@ class Session:
     unneeded: dict[ImageId, Fingerprint | None] = field(default_factory=dict)
     sparklines: dict[ImageId, list[float]] = field(default_factory=dict)
     in_use: frozenset[ImageId] = frozenset()
+    touched: tuple[Path, ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Where overlays may lie, besides the images and folders that are looked at."""
+        return (*self.scan, *(p for p in self.touched if p.is_dir()))
 
     def read(self) -> ChainGraph:
         """Read the forest.
@@ -52,7 +59,7 @@ class Session:
         from backchain.discover import discover
         from backchain.locks import probe
 
-        graph = self.mark(discover(self.paths, scan=self.scan))
+        graph = self.mark(discover(self.paths, scan=self.folders))
         self.in_use = frozenset(i for i in graph if graph[i].fingerprint and probe(graph[i].path, writing=True))
         return graph
 
@@ -68,7 +75,7 @@ class Session:
         """
         from backchain.discover import discover
 
-        places = [p for p in (*self.paths, *self.scan, *folders) if p.is_dir()]
+        places = [p for p in (*self.paths, *self.folders, *folders) if p.is_dir()]
         return self.mark(discover(paths, scan=list(dict.fromkeys(places))))
 
     def mark(self, graph: ChainGraph) -> ChainGraph:
@@ -85,6 +92,12 @@ class Session:
         info = graph[image]
         same = info.state is ImageState.OK and info.fingerprint == fingerprint
         return same and all(o in self.unneeded for o in graph.overlays_of(image))
+
+    def touch(self, plan: Plan) -> None:
+        """Remember where the files of a plan lie that was run, to whatever end."""
+        paths = [plan.info(image).path for image in (plan.target, *plan.fingerprints)]
+        folders = [p.parent for p in paths if p.is_file()]  # that of a device is full of things nobody should open
+        self.touched = tuple(dict.fromkeys((*self.touched, *folders)))
 
     def settle(self, plan: Plan) -> None:
         """Remember what a plan that was run has left without need; what it has invalidated, its journal remembers."""

@@ -119,7 +119,7 @@ class BrowseScreen(ForestScreen):
         self.notify("Looking for what may repair it…", timeout=2, markup=False)
         in_background(
             self,
-            lambda: suggestions(graph, image, self.session.scan),
+            lambda: suggestions(graph, image, self.session.folders),
             lambda found: self._offer_repairs(graph, image, found),
             self._complain,
         )

@@ -134,6 +134,7 @@ class RunningScreen(PictureScreen):
         assert self.job_run is not None
         run = self.job_run
         self.ended = self.changed = True
+        self.session.touch(run.job.plan)
         self.map.advance()
         if run.job.error is None:
             self.job_done(run)
