@@ -86,6 +86,7 @@ async def test_a_missing_backing_file_and_markup_in_names(tmp_path: Path) -> Non
         assert "[red]x[bold].qcow2" in text_of(app, "#details")
         assert "missing" in text_of(app, "#details")
         assert Where.OVERLAY not in picture(app).where()
+        await pilot.press("m")
         await until(pilot, lambda: "[red]x[bold]" in text_of(app, "#map"))
         assert "[red]x[bold]" in text_of(app, "#picture")
 

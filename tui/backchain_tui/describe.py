@@ -52,6 +52,19 @@ _STATE_TEXT = {
 }
 
 
+def unmapped(info: ImageInfo, *, own: bool) -> str:
+    """Say why there is no map of an image, or of a chain with it as a layer; empty when there is one.
+
+    Args:
+        info: The image.
+        own: It is about the image alone.
+    """
+    if info.readable and (own or info.state is not ImageState.LOOP):
+        return ""
+    verb = "" if info.state is ImageState.UNREADABLE else "is "
+    return f"{info.label} {verb}{_STATE_TEXT[info.state]}"
+
+
 def labels(graph: ChainGraph, images: Iterable[ImageId]) -> str:
     """Join the names of images for a sentence, those nearest to the base first."""
     ordered = sorted(images, key=lambda i: (len(graph.chain(i)), str(graph[i].path)))

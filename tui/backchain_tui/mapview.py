@@ -112,6 +112,10 @@ class MapView:
         self._layout()
         return True
 
+    def stand_like(self, other: MapView) -> None:
+        """Take the cursor and the zoom of another view of the same disk; to be called before `resize`."""
+        self.cursor, self._zoom = other.cursor, other._zoom
+
     @property
     def clusters_per_cell(self) -> int:
         """Clusters that a cell stands for."""

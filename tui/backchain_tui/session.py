@@ -129,7 +129,7 @@ def free_space(path: Path) -> int | None:
 def read_map(
     images: Sequence[ImageInfo], *, own: bool, size: int | None, started: Callable[[DiskMap], bool]
 ) -> DiskMap:
-    """Read the map of a chain, or of one image alone.
+    """Read the map of a chain, or of one image alone, as it is now: a job may have written since it was found.
 
     Args:
         images: The chain, top first; one image when `own`.
@@ -141,8 +141,10 @@ def read_map(
         ImageError: An image cannot be opened or is damaged.
     """
     from backchain.clustermap import chain_map
+    from backchain.image import read_image_info, require_readable
     from backchain_tui.mapgrid import DiskMap
 
+    images = [require_readable(read_image_info(i.path, image_format=i.format)) for i in images]
     top = images[0]
     disk = DiskMap(max(top.virtual_size or 0, size or 0, 1), top.cluster_size, layers=len(images), own=own)
     for _ in disk.feed(chain_map(images)):

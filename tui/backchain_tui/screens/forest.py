@@ -175,13 +175,8 @@ class ForestScreen(PictureScreen):
     def update_map(self) -> None:
         """Map the chain of the image under the cursor, or the image alone."""
         image = self.image()
-        if self.graph is None or image is None:
-            return
-        info = self.graph[image]
-        if not info.readable:
-            self.no_map(f"No map: {info.label} cannot be read.")
-            return
-        self.request_map([info] if self._own_map else self.chain_infos(image), own=self._own_map)
+        if image is not None:
+            self.map_image(image, own=self._own_map)
 
     # --- actions --------------------------------------------------------------------------------------------------
 

@@ -162,6 +162,26 @@ class PictureScreen(Screen[bool]):
 
     # --- the cluster map ------------------------------------------------------------------------------------------
 
+    def map_image(self, image: ImageId, *, own: bool, job: JobGrid | None = None, size: int | None = None) -> None:
+        """Ask for the map of an image alone or of its chain; where a layer cannot be read, say so.
+
+        Args:
+            image: The image, or the top of the chain.
+            own: The image's own states rather than layers.
+            job: A job to lay over the map.
+            size: Bytes of the disk to show at least.
+        """
+        graph = self.graph
+        if graph is None or image not in graph:
+            self.no_map("No map: the image is gone.")
+            return
+        layers = [graph[i] for i in graph.chain(image)[: 1 if own else None]]
+        faults = (describe.unmapped(info, own=own) for info in layers)
+        if fault := next(filter(None, faults), ""):
+            self.no_map(f"No map: {fault}.")
+        else:
+            self.request_map(layers, own=own, job=job, size=size)
+
     def request_map(
         self, images: Sequence[ImageInfo], *, own: bool, job: JobGrid | None = None, size: int | None = None
     ) -> None:
@@ -230,16 +250,6 @@ class PictureScreen(Screen[bool]):
             self.map.show(MapView(disk, job=job), [i.label for i in images], subject)
         else:
             self.map.read_on()
-
-    def chain_infos(self, image: ImageId) -> list[ImageInfo]:
-        """Give the chain of an image, top first, down to the last image that can be read."""
-        assert self.graph is not None
-        infos = []
-        for link in self.graph.chain(image):
-            if not self.graph[link].readable:
-                break
-            infos.append(self.graph[link])
-        return infos
 
     # --- actions that both screens have ---------------------------------------------------------------------------
 

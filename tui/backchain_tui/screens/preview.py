@@ -214,10 +214,22 @@ class PreviewScreen(RunningScreen):
         from backchain_tui.jobgrid import JobGrid
 
         plan = self.plan
+        subject = plan.target if plan.copies and self._own_map else self.choice.top
         if not plan.copies:
-            self.request_map(self.chain_infos(self.choice.top)[: 1 if self._own_map else None], own=self._own_map)
+            self.map_image(subject, own=self._own_map)
             return
         job = self.job_run.job if self.job_run is not None else Job(plan)
-        size = int((plan.copy_list.starts[-1:] + plan.copy_list.counts[-1:]).sum()) * plan.copy_list.cluster_size
-        images = [self.graph[plan.target]] if self._own_map else self.chain_infos(self.choice.top)
-        self.request_map(images, own=self._own_map, job=JobGrid(plan.copy_list, job.cells), size=size)
+        grid, size = JobGrid(plan.copy_list, job.cells), plan.after[plan.target].virtual_size
+        self.map_image(subject, own=self._own_map, job=grid, size=size)
+
+    # --- after a job ----------------------------------------------------------------------------------------------
+
+    def job_over(self) -> None:
+        """Read the images anew: their sizes and links are no longer those of the plan."""
+        in_background(self, self.agenda.read, self._take_in, lambda _: None)
+
+    def _take_in(self, graph: ChainGraph) -> None:
+        """Keep the forest as it is now, and map that."""
+        if self.ended and self.is_mounted:
+            self.graph = graph
+            self.update_map()

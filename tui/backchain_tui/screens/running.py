@@ -144,7 +144,11 @@ class RunningScreen(PictureScreen):
             self.tell_end(run, text, "cancelled", end="bad")
         else:
             self.job_failed(run, run.job.error)
+        self.job_over()
         self.refresh_bindings()
+
+    def job_over(self) -> None:
+        """Do what follows the end of a job, be it good or bad."""
 
     def job_done(self, run: Run) -> None:
         """Show that a job has ended well."""

@@ -102,7 +102,7 @@ class ClusterMap(Widget, can_focus=True):
         """
         keep = self._view
         if keep is not None and keep.disk.size == view.disk.size and keep.disk.cluster_size == view.disk.cluster_size:
-            view.cursor = keep.cursor
+            view.stand_like(keep)
         self._view, self._names, self._subject, self._message = view, names, subject, ""
         self._fit()
 

@@ -1,0 +1,37 @@
+"""What nobody knows is not said: chains that cannot be read, and images whose header is damaged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.core import qemu
+from tests.tui.driving import MIB, figure, put_cursor, running, until, words_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_there_is_no_map_of_a_chain_with_a_missing_layer(tmp_path: Path) -> None:
+    paths = figure(tmp_path)
+    paths["Snap-2"].unlink()
+    async with running(tmp_path) as (app, pilot):
+        await put_cursor(app, pilot, "Snap-4")
+        await pilot.press("2")
+        await until(pilot, lambda: "No map: Snap-2 is missing." in words_of(app, "#map"))
+        await pilot.press("m")
+        await until(pilot, lambda: "unallocated" in words_of(app, "#map"))
+        await pilot.press("m")
+        await until(pilot, lambda: "No map: Snap-2 is missing." in words_of(app, "#map"))
+        await put_cursor(app, pilot, "Snap-1")
+        await until(pilot, lambda: "Chain of Snap-1" in words_of(app, "#map"))
+
+
+async def test_there_is_no_map_of_a_loop(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.qcow2", tmp_path / "two.qcow2"
+    qemu.create(two, MIB)
+    qemu.create(one, MIB, backing=two)
+    qemu.run("qemu-img", "rebase", "-u", "-F", "qcow2", "-b", one.name, two, cwd=tmp_path)
+    async with running(tmp_path) as (app, pilot):
+        await put_cursor(app, pilot, "one")
+        await pilot.press("2")
+        await until(pilot, lambda: "is part of a loop." in words_of(app, "#map"))
