@@ -5,11 +5,15 @@ Neither numpy nor networkx nor the dialogs are imported here: the first paint co
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 
+from backchain.errors import JobCancelledError
 from backchain_tui.actions import valid_actions
 from backchain_tui.describe import Row, Tone
 from backchain_tui.screens.browse import BrowseScreen
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 FRAMES = 15.0
 """Frames a second of the picture while data flows."""
 
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _ANSI_PAIR = ("ansi-dark", "ansi-light")
 """Textual's themes that leave the colours to the terminal."""
@@ -79,6 +85,9 @@ class BackchainApp(App[None]):
         """Take the theme that suits the terminal."""
         self.theme = starting_theme(self)
         self.set_class(self.ascii_only, "-ascii")
+        if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
+            for number in _STOP_SIGNALS:
+                asyncio.get_running_loop().add_signal_handler(number, self._stop)
 
     def switch_theme(self) -> None:
         """Switch between dark and light."""
@@ -96,8 +105,7 @@ class BackchainApp(App[None]):
         """Leave; while a job runs ask first."""
         from backchain_tui.screens.question import Answer, Question
 
-        running = [s for s in self.screen_stack if isinstance(s, PictureScreen) and s.running]
-        if not running:
+        if not self._working():
             self.exit()
         elif not isinstance(self.screen, Question):
             rows = [
@@ -105,11 +113,18 @@ class BackchainApp(App[None]):
                 Row("", "Leaving cancels it. The chain then reads the same as before; what was copied stays."),
             ]
             answers = [Answer("leave", "Cancel the job and leave", "error"), Answer("stay", "Stay")]
-            self.push_screen(
-                Question("Leave?", rows, answers), lambda a: self._leave(running) if a == "leave" else None
-            )
+            self.push_screen(Question("Leave?", rows, answers), lambda a: self._leave() if a == "leave" else None)
 
-    def _leave(self, running: Sequence[PictureScreen]) -> None:
-        for screen in running:
+    def _working(self) -> list[PictureScreen]:
+        """Give the screens on which a job is under way."""
+        return [s for s in self.screen_stack if isinstance(s, PictureScreen) and s.running]
+
+    def _leave(self, status: int = 0) -> None:
+        """Cancel what runs, wait until it has stopped, and leave with an exit status."""
+        for screen in self._working():
             screen.leave_job()
-        self.exit()
+        self.exit(return_code=status)
+
+    def _stop(self) -> None:
+        """Leave because a signal says so, as the command line does: cancelled, and the terminal as it was."""
+        self._leave(JobCancelledError.exit_code)
