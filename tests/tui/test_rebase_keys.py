@@ -9,6 +9,7 @@ from backchain.operations import Rebase
 from backchain_tui.choice import RebaseChoice
 from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.picker import Picker
+from backchain_tui.screens.preview import PLAN_DELAY
 from backchain_tui.screens.question import Question
 from tests.core import qemu
 from tests.tui.driving import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from backchain.graph import ChainGraph
     from backchain_tui.screens.operation import OperationScreen
 
 
@@ -250,3 +252,45 @@ async def test_a_slow_plan_says_so_and_keeps_nobody(tmp_path: Path, monkeypatch:
         assert not release.is_set(), "nobody waited for the plan"
     assert not release.is_set(), "nor did the end of the program"
     release.set()
+
+
+async def test_plans_are_made_one_at_a_time_and_the_latest_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forest(tmp_path)
+    begun: list[str] = []
+    release = threading.Semaphore(0)
+    async with running(tmp_path) as (app, pilot):
+        plan = app.session.plan
+
+        def slow(graph: ChainGraph, wanted: Rebase) -> object:
+            begun.append(graph[wanted.backing].label if wanted.backing is not None else "none")
+            release.acquire(timeout=30)
+            return plan(graph, wanted)
+
+        monkeypatch.setattr(app.session, "plan", slow)
+        await put_cursor(app, pilot, "sn3")
+        await pilot.press("r")
+        await until(pilot, lambda: begun)
+        for key in ("left", "n", "n", "right"):
+            await pilot.press(key)
+            await pilot.pause(2 * PLAN_DELAY)
+        last = onto(operation(app))
+        assert begun == ["sn1"], "the others wait"
+        release.release()
+        await until(pilot, lambda: len(begun) == 2)
+        assert operation(app).plan is None, "nobody wants to know the first any more"
+        release.release()
+        screen = await planned(app, pilot)
+        assert begun == ["sn1", last]
+        assert screen.plan is not None
+        assert screen.plan.operation == screen.choice.operation()
+        await pilot.press("left")
+        await until(pilot, lambda: len(begun) == 3)
+        await pilot.press("n")
+        await pilot.pause(2 * PLAN_DELAY)
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, BrowseScreen))
+        release.release()
+        await pilot.pause(0.3)
+        assert len(begun) == 3, "what waited when the screen was left is never begun"

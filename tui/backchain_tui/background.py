@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from textual.message_pump import MessagePump
 
 _T = TypeVar("_T")
+_U = TypeVar("_U")
 
 
 def in_background(
@@ -38,3 +39,45 @@ def in_background(
             pump.call_later(done, result)
 
     threading.Thread(target=run, name="backchain-background", daemon=True).start()
+
+
+class Latest:
+    """Work of which the latest alone is wanted: one piece at a time is done, and one more waits at most."""
+
+    def __init__(self, pump: MessagePump) -> None:
+        """Work for a screen (or widget), as `in_background` does; once that is gone, nothing more is begun."""
+        self._pump = pump
+        self._busy = False
+        self._next: Callable[[], None] | None = None
+
+    def ask(
+        self, work: Callable[[], _T], done: Callable[[_T], object], failed: Callable[[BackchainError], object]
+    ) -> None:  # fmt: skip
+        """Do something as soon as what is being done has ended; nobody is told of that, nor of what waited so far.
+
+        Args:
+            work: What is to be done.
+            done: Takes the result.
+            failed: Takes the error.
+        """
+
+        def begin() -> None:
+            self._busy = True
+            in_background(self._pump, work, lambda r: self._end(done, r), lambda e: self._end(failed, e))
+
+        if self._busy:
+            self._next = begin
+        else:
+            begin()
+
+    def forget(self) -> None:
+        """Begin nothing of what waits."""
+        self._next = None
+
+    def _end(self, tell: Callable[[_U], object], outcome: _U) -> None:
+        self._busy = False
+        begin, self._next = self._next, None
+        if begin is not None:
+            begin()
+        else:
+            tell(outcome)

@@ -10,7 +10,7 @@ from backchain.plan import Severity
 from backchain_tui import describe, plan_words
 from backchain_tui.actions import Where
 from backchain_tui.agenda import Agenda
-from backchain_tui.background import in_background
+from backchain_tui.background import Latest, in_background
 from backchain_tui.describe import Row, Tone
 from backchain_tui.screens.running import RunningScreen
 from backchain_tui.sketch import sketch
@@ -74,6 +74,7 @@ class PreviewScreen(RunningScreen):
         self._number = 0
         self._slow = False
         self._plan_timers: list[Timer] = []
+        self._planner = Latest(self)
 
     def where(self) -> frozenset[Where]:
         """Say what is the case now."""
@@ -95,6 +96,7 @@ class PreviewScreen(RunningScreen):
         self._number += 1
         self.plan, self._problem = None, self.choice.pointless()
         self._slow = False
+        self._planner.forget()
         for timer in self._plan_timers:
             timer.stop()
         number = self._number
@@ -111,8 +113,7 @@ class PreviewScreen(RunningScreen):
 
     def _start_plan(self, number: int) -> None:
         graph, operation = self.graph, self.choice.operation()
-        in_background(
-            self,
+        self._planner.ask(
             lambda: self.session.plan(graph, operation),
             lambda found: self._planned(number, *found),
             lambda error: self._not_planned(number, error),
