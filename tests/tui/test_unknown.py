@@ -35,3 +35,24 @@ async def test_there_is_no_map_of_a_loop(tmp_path: Path) -> None:
         await put_cursor(app, pilot, "one")
         await pilot.press("2")
         await until(pilot, lambda: "is part of a loop." in words_of(app, "#map"))
+
+
+async def test_what_backs_a_damaged_image_is_not_known(tmp_path: Path) -> None:
+    paths = figure(tmp_path)
+    with paths["Snap-2"].open("r+b") as file:  # its version number
+        file.seek(4)
+        file.write(b"\xff" * 4)
+    paths["RootBase"].unlink()
+    async with running(tmp_path) as (app, pilot):
+        for name, state in (("Snap-2", "cannot be read"), ("RootBase", "missing")):
+            await put_cursor(app, pilot, name)
+            words = words_of(app, "#details")
+            assert f"{name}.qcow2 · {state}" in words
+            assert "backing not known" in words
+            assert "stands alone" not in words
+            assert "base" not in words.replace("RootBase", "")
+        await pilot.press("question_mark")
+        assert "Under the cursor: RootBase, missing." in words_of(app, "#help-rows")
+        await pilot.press("escape")
+        await put_cursor(app, pilot, "Snap-1")
+        assert "backing RootBase.qcow2 (qcow2)" in words_of(app, "#details")

@@ -72,8 +72,10 @@ def labels(graph: ChainGraph, images: Iterable[ImageId]) -> str:
 
 
 def role(graph: ChainGraph, image: ImageId) -> str:
-    """Name the place of an image in its chain."""
+    """Name the place of an image in its chain; where nobody can know what backs it, say why."""
     overlays = len(graph.overlays_of(image))
+    if not _backing_is_known(graph[image]):
+        return _STATE_TEXT[graph[image].state]
     if graph.is_base(image):
         return "base" if overlays else "stands alone"
     return "active layer" if not overlays else "intermediate layer"
@@ -204,9 +206,14 @@ def _disk_text(info: ImageInfo, *, exact: bool) -> str:
     return f"{size(info.disk_size)} · {fmt.percent(min(1.0, info.disk_size / info.virtual_size))} of virtual"
 
 
+def _backing_is_known(info: ImageInfo) -> bool:
+    """Whether it is known what backs an image, be it nothing."""
+    return info.readable or info.backing is not None
+
+
 def _backing_rows(graph: ChainGraph, info: ImageInfo) -> list[Row]:
     if info.backing is None:
-        return [Row("backing", "none: this is a base")]
+        return [Row("backing", "none: this is a base" if _backing_is_known(info) else "not known")]
     known = info.backing.format
     rows = [Row("backing", f"{printable(info.backing.name)} ({printable(known) if known else 'no format recorded'})")]
     backing = graph.backing_of(info.id)
