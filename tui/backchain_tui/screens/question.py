@@ -33,8 +33,12 @@ class Question(ModalScreen[str]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "answer('')", "Back", show=False),
-        Binding("left,up", "app.focus_previous", "Previous", show=False),
-        Binding("right,down", "app.focus_next", "Next", show=False),
+        Binding("left", "next_answer(-1)", "Previous", show=False),
+        Binding("right", "next_answer(1)", "Next", show=False),
+        Binding("up", "text('scroll_up')", "Scroll up", show=False),
+        Binding("down", "text('scroll_down')", "Scroll down", show=False),
+        Binding("pageup", "text('page_up')", "Page up", show=False),
+        Binding("pagedown", "text('page_down')", "Page down", show=False),
     ]
 
     def __init__(self, title: str, rows: Sequence[Row], answers: Sequence[Answer], *, code: str = "") -> None:
@@ -63,7 +67,9 @@ class Question(ModalScreen[str]):
 
     def on_mount(self) -> None:
         """Show the rows; the keyboard goes to what has to be typed, else to the safe answer."""
-        self.query_one("#question-rows", RowsPanel).show(self._rows)
+        panel = self.query_one("#question-rows", RowsPanel)
+        panel.can_focus = False  # nothing would show that the keyboard is there, and no answer would be lit
+        panel.show(self._rows)
         if self._code:
             self.query_one(f"#answer-{self._answers[0].name}", Button).disabled = True
             self.query_one(Input).focus()
@@ -86,3 +92,15 @@ class Question(ModalScreen[str]):
     def action_answer(self, name: str) -> None:
         """Give an answer by key."""
         self.dismiss(name)
+
+    def action_next_answer(self, step: int) -> None:
+        """Put the keyboard on the next button to the right (1) or to the left (-1), if there is one."""
+        buttons = [b for b in self.query(Button) if not b.disabled]
+        if isinstance(self.focused, Button) and self.focused in buttons:
+            place = buttons.index(self.focused) + step
+            buttons[max(0, min(place, len(buttons) - 1))].focus()
+
+    async def action_text(self, name: str) -> None:
+        """Scroll the text, when it is long; `name` is an action of its panel."""
+        panel = self.query_one("#question-rows", RowsPanel)
+        await panel.run_action(name)
