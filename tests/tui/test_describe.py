@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
 from backchain.image import ImageId, ImageState
 from backchain.jobs import JobProgress, JobState, Phase
 from backchain.plan import Hazard, Severity, gravest_first
 from backchain_tui import describe, plan_words
 from backchain_tui.describe import Tone
-from tests.tui.builders import commit, five, forest, image, pull, sibling_hazard
+from backchain_tui.plan_text import plan_text
+from tests.tui.builders import commit, five, forest, image, pull, rebase, sibling_hazard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backchain.graph import ChainGraph
+    from backchain.plan import Plan
 
 
 def test_a_commit_in_plain_words() -> None:
@@ -35,6 +47,28 @@ def test_a_pull_invalidates_nothing() -> None:
 def test_nothing_to_copy_is_said() -> None:
     first = plan_words.plan_sentences(commit(five(), "RootBase", "Snap-1", (0,)))[0]
     assert first == "Copies nothing: no data that RootBase lacks in Snap-1."
+
+
+@pytest.mark.parametrize(
+    ("code", "make", "known"),
+    [
+        ("loop", lambda g, h: commit(g, "RootBase", "Snap-1", (0,), [h]), False),
+        ("missing-backing", lambda g, h: commit(g, "RootBase", "Snap-1", (0,), [h]), False),
+        ("encryption", lambda g, h: commit(g, "RootBase", "Snap-1", (0,), [h]), True),
+        ("encryption", lambda g, h: replace(rebase(g, "Snap-3", "Snap-1", (0,)), hazards=(h,)), False),
+        ("loop", lambda g, h: replace(rebase(g, "Snap-3", "Snap-1", unsafe=True), hazards=(h,)), True),
+    ],
+)
+def test_what_cannot_be_counted_is_not_called_nothing(
+    code: str, make: Callable[[ChainGraph, Hazard], Plan], *, known: bool
+) -> None:
+    plan = make(five(), Hazard(code, Severity.BLOCK, (), "it blocks"))
+    rows = {r.label: r.text for r in plan_words.plan_rows(plan, None)}
+    assert plan_words.counted(plan) is known
+    assert ("cannot be counted" in plan_words.plan_sentences(plan)[0]) is not known
+    assert (rows["copies"] == "cannot be counted") is not known
+    assert ("unknown" in rows["grows"]) is not known
+    assert ("from" in plan_text(plan).split()) is (known and bool(plan.copies))
 
 
 def test_what_stops_the_run_comes_first() -> None:

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 
 from backchain.graph import ChainGraph
 from backchain.image import ImageId, ImageState
+from backchain.plan import Hazard, Severity
 from backchain_tui.diagram.layout import Zoom
 from backchain_tui.diagram.scene import View
 from backchain_tui.diagram.text import EMPTY, render_text
@@ -91,6 +92,11 @@ def long_chain() -> Plan:
     return commit(forest({f"n{n:02}": f"n{n - 1:02}" if n else None for n in range(30)}), "n12", "n14")
 
 
+def unreadable() -> Plan:
+    loop = Hazard("loop", Severity.BLOCK, (), "the chain is a loop")
+    return commit(four(), "base", "sn2", [0, 0], hazards=[loop])
+
+
 PICTURES: dict[str, Callable[[], str]] = {
     "linear-card": lambda: linear(Zoom.CARD),
     "linear-box": lambda: linear(Zoom.BOX),
@@ -138,6 +144,9 @@ PICTURES: dict[str, Callable[[], str]] = {
     "snapshot-branch": lambda: operation(lambda: snapshot(four(), "sn1", "sn1-test")),
     "delete": lambda: operation(lambda: delete(four(), "sn3")),
     "delete-80": lambda: operation(lambda: delete(five(), "Snap-4"), 76, 17),
+    "delete-alone": lambda: operation(lambda: delete(chain("alone"), "alone"), 98, 20),
+    "delete-alone-narrow": lambda: operation(lambda: delete(chain("a"), "a"), 40, 12),
+    "commit-not-counted": lambda: operation(unreadable),
     "commit-in-a-long-chain": lambda: operation(long_chain, 76, 18),
 }
 

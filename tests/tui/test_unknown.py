@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tests.core import qemu
-from tests.tui.driving import MIB, figure, put_cursor, running, until, words_of
+from tests.tui.driving import MIB, figure, planned, put_cursor, running, text_of, until, words_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,13 @@ async def test_there_is_no_map_of_a_loop(tmp_path: Path) -> None:
         await put_cursor(app, pilot, "one")
         await pilot.press("2")
         await until(pilot, lambda: "is part of a loop." in words_of(app, "#map"))
+        for key in ("c", "p"):
+            await pilot.press(key)
+            await planned(app, pilot)
+            assert "cannot be counted" in text_of(app, "#picture"), key
+            assert "nothing to copy" not in text_of(app, "#picture"), key
+            assert "copies cannot be counted" in words_of(app, "#plan"), key
+            await pilot.press("escape")
 
 
 async def test_what_backs_a_damaged_image_is_not_known(tmp_path: Path) -> None:

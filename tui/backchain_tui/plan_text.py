@@ -30,7 +30,7 @@ def _what(plan: Plan) -> Iterator[str]:
 
 
 def _numbers(plan: Plan) -> Iterator[str]:
-    for copy in plan.copies:
+    for copy in plan.copies if plan_words.counted(plan) else ():
         what = f"{formatting.counted(copy.clusters, 'cluster')} · {formatting.size(copy.bytes)}"
         yield f"{_INDENT}{'from':<10}{plan.before[copy.source].name}: {what}"
     for row in plan_words.plan_rows(plan, _free_bytes(plan)):

@@ -69,6 +69,15 @@ _MEANINGS: dict[type[Operation], str] = {
 }  # fmt: skip
 
 
+def counted(plan: Plan) -> bool:
+    """Whether it is known what a plan copies; it is not where a hazard keeps what it would copy from being read."""
+    operation = plan.operation
+    unread = {"loop", "missing-backing"}
+    if isinstance(operation, Rebase):
+        unread = set() if operation.unsafe else {*unread, "encryption"}
+    return not any(h.severity is Severity.BLOCK and h.code in unread for h in plan.hazards)
+
+
 def plan_sentences(plan: Plan) -> list[str]:
     """Say in plain words what a run of this plan would do."""
     operation = plan.operation
@@ -97,7 +106,7 @@ def _snapshot_sentences(plan: Plan, operation: Snapshot) -> list[str]:
 
 def _copy_sentences(plan: Plan) -> Iterator[str]:
     graph, target = plan.before, plan.before[plan.target].label
-    if {"loop", "missing-backing"} & {h.code for h in plan.hazards if h.severity is Severity.BLOCK}:
+    if not counted(plan):
         yield "What would be copied cannot be counted, as the chain cannot be read."
         return
     if isinstance(plan.operation, Rebase) and plan.operation.unsafe:
@@ -150,6 +159,10 @@ def _survivors(plan: Plan) -> Iterator[str]:
         yield "Every image still reads as before."
 
 
+def _amount(plan: Plan) -> str:
+    return f"{fmt.counted(plan.clusters, 'cluster')} · {fmt.size(plan.bytes)}" if counted(plan) else "cannot be counted"
+
+
 def growth(most: int) -> str:
     """Say by how many bytes a file grows at most."""
     return f"at most {fmt.size(most)}" if most else "nothing"
@@ -165,12 +178,12 @@ def plan_rows(plan: Plan, free_bytes: int | None) -> list[Row]:
     graph = plan.before
     if isinstance(plan.operation, Delete):
         return [Row("frees", fmt.size(sum(graph[i].disk_size or 0 for i in plan.removable)), Tone.STRONG)]
-    grows = growth(plan.growth_bytes)
+    grows = growth(plan.growth_bytes) if counted(plan) else "an unknown amount"
     rows = (
         [Row("takes", grows, Tone.STRONG)]
         if isinstance(plan.operation, Snapshot)
         else [
-            Row("copies", f"{fmt.counted(plan.clusters, 'cluster')} · {fmt.size(plan.bytes)}", Tone.STRONG),
+            Row("copies", _amount(plan), Tone.STRONG),
             Row("grows", f"{plan.info(plan.target).label} by {grows}"),
         ]
     )

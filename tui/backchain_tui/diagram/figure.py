@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from backchain_tui.diagram.layout import Zoom
 
 
+CLEAR_OF_LABEL = len("AFTER") + 2
+"""Columns from the start of a row's label to what may be written behind it."""
+
+
 class Stage(IntEnum):
     """The two rows."""
 

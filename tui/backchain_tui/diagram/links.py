@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backchain_tui.diagram.figure import Stage
+from backchain_tui.diagram.figure import CLEAR_OF_LABEL, Stage
 from backchain_tui.diagram.glyphs import EAST, NORTH, SOUTH, WEST
 from backchain_tui.diagram.ink import Ink
 from backchain_tui.diagram.measure import shorten
@@ -152,10 +152,11 @@ class LinkPainter:
 
     def _notes(self, canvas: Canvas) -> None:
         figure = self._figure
+        first = figure.labels[-1][0] + CLEAR_OF_LABEL
         for number, words in figure.notes:
-            text = shorten(words, figure.width - 2)
+            text = shorten(words, figure.width - first - 1)
             x = figure.boxes[number].rect.center - len(text) // 2
-            x = max(8, min(x, figure.width - len(text) - 2))
+            x = max(first, min(x, figure.width - len(text) - 2))
             canvas.put(x, figure.channel + self._top, text, Ink.RELINK_LABEL)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from backchain.operations import Commit, Delete, Snapshot
 from backchain_tui.diagram.boxes import Rect
 from backchain_tui.diagram.cast import SIBLINGS, Cast
-from backchain_tui.diagram.figure import Figure, Placed, Stage, Stream, Wire
+from backchain_tui.diagram.figure import CLEAR_OF_LABEL, Figure, Placed, Stage, Stream, Wire
 from backchain_tui.diagram.ink import FlowKind
 from backchain_tui.diagram.layout import LIMITS, Zoom, share_width
 
@@ -89,7 +89,7 @@ class _Builder:
         height: int, rows: int,
     ) -> None:  # fmt: skip
         self._cast, self._zoom, self._columns = cast, zoom, columns
-        self._widths, self._gap = widths, gap
+        self._widths, self._gap, self._window = widths, gap, width
         wide = sum(widths) + (len(columns) - 1) * gap
         self._left = max(_MARGIN, (width - wide) // 2)
         self.width = self._left + wide + _MARGIN
@@ -118,8 +118,11 @@ class _Builder:
                     self._add(column.images, stage, self._rect(n, stage), self._zoom)
             self._add_siblings(stage)
         wires, arcs, relinks = self._wires()
+        notes = tuple(self._notes())
+        written = max((len(text) for _, text in notes), default=0)
+        self.width = max(self.width, min(self._window, self._left + CLEAR_OF_LABEL + written + _MARGIN))
         return Figure(
-            plan, kind, self._zoom, tuple(self._boxes), wires, arcs, relinks, tuple(self._notes()),
+            plan, kind, self._zoom, tuple(self._boxes), wires, arcs, relinks, notes,
             tuple(self._stays()), tuple(self._streams()), (self._upper + self._tall, self._heads), self.channel,
             ((self._left, 0, "BEFORE"), (self._left, self.channel, "AFTER")), self.width, self.height,
         )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.operations import Commit, Pull, Rebase
+from backchain_tui import plan_words
 from backchain_tui.diagram.flows import Flow, Span, trace
 from backchain_tui.diagram.ink import FlowKind, Ink
 
@@ -108,4 +109,6 @@ def _words(plan: Plan) -> tuple[str, str]:
     if isinstance(operation, Rebase) and operation.unsafe:
         return " only the link changes ", " link changed "
     running, over = _WORDS.get(type(operation), _OTHER_WORDS)
+    if not plan_words.counted(plan):
+        return " cannot be counted ", over
     return (running, over) if plan.clusters else (" nothing to copy ", over)
