@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backchain_tui.actions import Where
+from backchain_tui.badges import Badge, Mark
+from backchain_tui.diagram.glyphs import ASCII, UNICODE
 from backchain_tui.screens.help import HelpScreen
 from backchain_tui.screens.operation import OperationScreen
 from backchain_tui.widgets.bars import KeyBar
 from backchain_tui.widgets.cluster_map import ClusterMap
 from tests.core import qemu
-from tests.tui.driving import MIB, branches, figure, label, picture, put_cursor, running, text_of, until
+from tests.tui.driving import MIB, branches, figure, label, picture, put_cursor, running, text_of, until, words_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,6 +153,18 @@ async def test_help_and_theme(tmp_path: Path) -> None:
         await pilot.press("escape")
         assert not isinstance(app.screen, HelpScreen)
         await until(pilot, lambda: "Commit" in text_of(app, "KeyBar"))
+
+
+async def test_the_help_tells_every_word_on_the_boxes(tmp_path: Path) -> None:
+    branches(tmp_path)
+    async with running(tmp_path, size=(120, 80)) as (app, pilot):
+        await pilot.press("question_mark")
+        await pilot.pause()
+        words = words_of(app, "#help")
+        for word in (*Badge, *Mark):
+            assert f"{word} {word.meaning}" in words
+    for glyphs in (UNICODE, ASCII):
+        assert set(glyphs.signs) == set(Badge)
 
 
 async def test_what_breaks_is_lit(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from backchain.image import ImageState
 from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
+from backchain_tui.badges import Mark
 from backchain_tui.formatting import names
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Choice(ABC):
         del image
         return ""
 
-    def marks(self) -> Mapping[ImageId, str]:
+    def marks(self) -> Mapping[ImageId, Mark]:
         """Give the words to put on boxes."""
         return {}
 
@@ -90,7 +91,7 @@ class RangeChoice(Choice):
         keep_top: With a commit of an active layer: it stays as it is.
     """
 
-    _TOPS: ClassVar[Mapping[type[Operation], str]] = {Commit: "top", Pull: "image"}
+    _TOPS: ClassVar[Mapping[type[Operation], Mark]] = {Commit: Mark.TOP, Pull: Mark.IMAGE}
 
     def __init__(self, graph: ChainGraph, kind: type[Commit | Pull], image: ImageId) -> None:
         """Start with a sensible range.
@@ -128,10 +129,10 @@ class RangeChoice(Choice):
         choosing = "base" if self.end is End.BASE else top
         return f"{self.kind.name}  ·  {top} {self.label(self.top)}, {base}  ·  choosing the {choosing}"
 
-    def marks(self) -> Mapping[ImageId, str]:
+    def marks(self) -> Mapping[ImageId, Mark]:
         """Give the words to put on the boxes at both ends."""
         words = {self.top: self._TOPS[self.kind]}
-        return words if self.base is None else {self.base: "base", **words}
+        return words if self.base is None else {self.base: Mark.BASE, **words}
 
     def switch(self) -> None:
         """Choose the other end."""
@@ -232,10 +233,10 @@ class RebaseChoice(Choice):
         onto = f"onto {self.label(self.backing)}" if self.backing is not None else "onto no backing file"
         return f"rebase{' -u' if self.unsafe else ''}  ·  {self.label(self.top)} {onto}  ·  choosing the new base"
 
-    def marks(self) -> Mapping[ImageId, str]:
+    def marks(self) -> Mapping[ImageId, Mark]:
         """Give the words to put on the image and on its new backing file."""
-        words = {self.top: "image"}
-        return words if self.backing is None else {self.backing: "base", **words}
+        words = {self.top: Mark.IMAGE}
+        return words if self.backing is None else {self.backing: Mark.BASE, **words}
 
     def pointless(self) -> str:
         """Say that nothing would change, or that the old backing file is lost."""

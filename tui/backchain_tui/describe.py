@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from backchain.filename import printable
 from backchain.image import ImageState
 from backchain_tui import formatting as fmt
+from backchain_tui.badges import Badge
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -175,24 +176,12 @@ def _problem_rows(info: ImageInfo) -> list[Row]:
     return [Row("state", text, Tone.BAD if bad else Tone.WARN)]
 
 
-BADGES = (
-    Row("BASE", "Nothing backs it."),
-    Row("ACTIVE", "It backs nothing: the machine writes here."),
-    Row("IN USE", "Another process has it open."),
-    Row("OUTSIDE", "A link leads to it, out of the folders given: it is not used without your word."),
-    Row("INVALID", "A commit has changed what it relied on."),
-    Row("UNNEEDED", "It reads as before, but nothing needs it any more."),
-    Row("MISSING", "It is not there: f on its overlay looks for it."),
-)
-"""What the words on the boxes mean."""
-
-
 def outside_rows(graph: ChainGraph, image: ImageId) -> list[Row]:
     """Say that an image lies outside of the folders given; nothing when it does not."""
     if graph.is_trusted(image):
         return []
     text = "a link leads here, out of the folders given; name the folder with --scan if that is meant"
-    return [Row("OUTSIDE", text, Tone.WARN)]
+    return [Row(Badge.OUTSIDE, text, Tone.WARN)]
 
 
 def _format_text(info: ImageInfo) -> str:

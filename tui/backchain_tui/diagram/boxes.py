@@ -10,6 +10,7 @@ import numpy as np
 
 from backchain.image import ImageState
 from backchain_tui import formatting
+from backchain_tui.badges import Badge
 from backchain_tui.diagram.ink import BORDER_STEPS, SPARK_STEPS, Part, Role, Tone, box_ink
 from backchain_tui.diagram.layout import Zoom
 from backchain_tui.diagram.measure import cell_width, clean, shorten
@@ -24,13 +25,13 @@ Sparkline = Sequence[float]
 """Share of allocated clusters, 0.0 to 1.0, in equal parts of the guest's disk from its start to its end."""
 
 _STATE_BADGES = {
-    ImageState.MISSING: ("MISSING", Role.BROKEN),
-    ImageState.UNREADABLE: ("UNREADABLE", Role.BROKEN),
-    ImageState.DIRTY: ("DIRTY", Role.BROKEN),
-    ImageState.CORRUPT: ("CORRUPT", Role.BROKEN),
-    ImageState.LOOP: ("LOOP", Role.BROKEN),
-    ImageState.INVALID: ("INVALID", Role.INVALID),
-    ImageState.UNNEEDED: ("UNNEEDED", Role.UNNEEDED),
+    ImageState.MISSING: (Badge.MISSING, Role.BROKEN),
+    ImageState.UNREADABLE: (Badge.UNREADABLE, Role.BROKEN),
+    ImageState.DIRTY: (Badge.DIRTY, Role.BROKEN),
+    ImageState.CORRUPT: (Badge.CORRUPT, Role.BROKEN),
+    ImageState.LOOP: (Badge.LOOP, Role.BROKEN),
+    ImageState.INVALID: (Badge.INVALID, Role.INVALID),
+    ImageState.UNNEEDED: (Badge.UNNEEDED, Role.UNNEEDED),
 }
 
 
@@ -41,7 +42,7 @@ class Face:
     Attributes:
         name: Cleaned name.
         role: Its hue.
-        badge: Its state in capitals, or empty.
+        badge: What it is, in capitals, or None.
         size: Size on disk in words, or empty.
         share: Size on disk as a share of the virtual size, 0.0 to 1.0, or None when unknown.
         note: What a card shows where there is no sparkline.
@@ -50,7 +51,7 @@ class Face:
 
     name: str
     role: Role
-    badge: str
+    badge: Badge | None
     size: str
     share: float | None
     note: str
@@ -117,20 +118,19 @@ def _note(info: ImageInfo) -> str:
     return clean(f"{info.format} {formatting.short_size(info.virtual_size)}")
 
 
-def _badge(graph: ChainGraph, info: ImageInfo, *, in_use: bool, in_loop: bool) -> tuple[str, Role]:
+def _badge(graph: ChainGraph, info: ImageInfo, *, in_use: bool, in_loop: bool) -> tuple[Badge | None, Role]:
     if info.state in _STATE_BADGES:
         return _STATE_BADGES[info.state]
     if in_loop:
-        return "LOOP", Role.BROKEN
-    role = Role.OVERLAY
-    badge = ""
+        return Badge.LOOP, Role.BROKEN
+    role, badge = Role.OVERLAY, None
     if graph.is_base(info.id):
-        role, badge = Role.BASE, "BASE"
+        role, badge = Role.BASE, Badge.BASE
     elif graph.is_active(info.id):
-        role, badge = Role.ACTIVE, "ACTIVE"
+        role, badge = Role.ACTIVE, Badge.ACTIVE
     if in_use:
-        return "IN USE", role
-    return badge if graph.is_trusted(info.id) else "OUTSIDE", role
+        return Badge.IN_USE, role
+    return badge if graph.is_trusted(info.id) else Badge.OUTSIDE, role
 
 
 class BoxPainter:
@@ -151,7 +151,8 @@ class BoxPainter:
             mark: A word on its upper border, such as "top"; empty for none.
         """
         face = replace(face, name=self._glyphs.text(face.name), note=self._glyphs.text(face.note))
-        badge = "BREAKS" if tone is Tone.BLAST and face.role is not Role.BROKEN else face.badge
+        breaks = tone is Tone.BLAST and face.role is not Role.BROKEN
+        badge = Badge.BREAKS if breaks else face.badge or ""
         if zoom is Zoom.PILL:
             self._pill(rect, face, tone, badge, mark)
             return

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from backchain_tui.badges import Badge
+
 NORTH, EAST, SOUTH, WEST = 1, 2, 4, 8
 """Directions of a line's arms in a cell, as bits; their sum indexes `GlyphSet.light` and `GlyphSet.heavy`."""
 
@@ -39,7 +41,7 @@ class GlyphSet:
         stay: The vertical line of an image that stays.
         ellipsis: What stands for what was left out.
         braille: Whether flows are drawn in braille dots, else in lines of ASCII.
-        signs: The sign of a state in front of a pill's name, by badge text.
+        signs: The sign of a state in front of a pill's name, by badge.
     """
 
     light: str
@@ -62,7 +64,7 @@ class GlyphSet:
         return name if self.braille else name.encode("ascii", "replace").decode("ascii")
 
     def sign(self, badge: str) -> str:
-        """Give the sign for a badge, a space when it has none."""
+        """Give the sign for a badge, a space for none."""
         return self.signs.get(badge, " ")
 
 
@@ -81,9 +83,9 @@ UNICODE = GlyphSet(
     ellipsis="…",
     braille=True,
     signs={
-        "BASE": "◆", "ACTIVE": "●", "IN USE": "◉", "MISSING": "✗", "UNREADABLE": "✗", "DIRTY": "!", "CORRUPT": "!",
-        "LOOP": "↺", "INVALID": "✗", "UNNEEDED": "○", "BREAKS": "!",
-        "DELETED": "✗", "OUTSIDE": "↗",
+        Badge.BASE: "◆", Badge.ACTIVE: "●", Badge.IN_USE: "◉", Badge.MISSING: "✗", Badge.UNREADABLE: "✗",
+        Badge.DIRTY: "!", Badge.CORRUPT: "!", Badge.LOOP: "↺", Badge.INVALID: "✗", Badge.UNNEEDED: "○",
+        Badge.BREAKS: "!", Badge.DELETED: "✗", Badge.OUTSIDE: "↗",
     },
 )  # fmt: skip
 
@@ -102,9 +104,9 @@ ASCII = GlyphSet(
     ellipsis="..",
     braille=False,
     signs={
-        "BASE": "_", "ACTIVE": "*", "IN USE": "@", "MISSING": "?", "UNREADABLE": "?", "DIRTY": "!", "CORRUPT": "!",
-        "LOOP": "&", "INVALID": "x", "UNNEEDED": "~", "BREAKS": "!",
-        "DELETED": "x", "OUTSIDE": "^",
+        Badge.BASE: "_", Badge.ACTIVE: "*", Badge.IN_USE: "@", Badge.MISSING: "?", Badge.UNREADABLE: "?",
+        Badge.DIRTY: "!", Badge.CORRUPT: "!", Badge.LOOP: "&", Badge.INVALID: "x", Badge.UNNEEDED: "~",
+        Badge.BREAKS: "!", Badge.DELETED: "x", Badge.OUTSIDE: "^",
     },
 )  # fmt: skip
 

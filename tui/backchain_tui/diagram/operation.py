@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from backchain.operations import Delete
 from backchain_tui import formatting
+from backchain_tui.badges import Badge
 from backchain_tui.diagram.boxes import BoxPainter, Face, Rect, describe, resample
 from backchain_tui.diagram.canvas import Canvas
 from backchain_tui.diagram.figure import Figure, Placed, Stage
@@ -147,13 +148,13 @@ class OperationScene:
         if box.stage is Stage.BEFORE:
             return face, Tone.FADED if view.settled and tone is not Tone.CURSOR else tone
         if image in view.removed or (isinstance(plan.operation, Delete) and image in plan.operation.images):
-            face = replace(face, role=Role.INVALID, badge="DELETED")
+            face = replace(face, role=Role.INVALID, badge=Badge.DELETED)
         elif image == plan.emptied:
             face = self._drained(face, view)
         elif image in plan.invalidated:
-            face = replace(face, role=Role.INVALID, badge="INVALID")
+            face = replace(face, role=Role.INVALID, badge=Badge.INVALID)
         elif image in plan.removable:
-            face = replace(face, role=Role.UNNEEDED, badge="UNNEEDED")
+            face = replace(face, role=Role.UNNEEDED, badge=Badge.UNNEEDED)
         elif image == plan.target and image in plan.before:
             face = self._filled(face, view, glyphs)
         if image in self._victims:

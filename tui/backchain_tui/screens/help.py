@@ -9,7 +9,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from backchain_tui.actions import Where, valid_actions
-from backchain_tui.describe import BADGES, Row, Tone
+from backchain_tui.badges import meanings
+from backchain_tui.describe import Row, Tone
 from backchain_tui.widgets.bars import key_label
 from backchain_tui.widgets.rows import RowsPanel
 
@@ -66,7 +67,7 @@ class HelpScreen(ModalScreen[None]):
                 *_MAP,
                 Row("", ""),
                 Row("", "Words on the boxes", Tone.STRONG),
-                *BADGES,
+                *(Row(word, meaning) for word, meaning in meanings()),
             ]
         )
         panel.focus()
