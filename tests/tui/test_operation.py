@@ -108,6 +108,18 @@ def marked(app: BackchainApp) -> set[str]:
     return {i.label for i in graph.images.values() if i.state is ImageState.INVALID} if graph is not None else set()
 
 
+async def test_the_active_layer_is_committed_as_the_help_says(tmp_path: Path) -> None:
+    figure(tmp_path)
+    async with running(tmp_path) as (app, pilot):
+        await pilot.press("question_mark")
+        told = "On the active layer of a longer chain the range begins below it; tab and an arrow take it in, too."
+        assert told in words_of(app, "#help")
+        await pilot.press("escape", "c")
+        assert chosen(await planned(app, pilot)) == ("Snap-3", "RootBase")
+        await pilot.press("tab", "right")
+        assert chosen(await planned(app, pilot)) == ("Snap-4", "RootBase")
+
+
 async def test_pull_of_the_figure_end_to_end(tmp_path: Path) -> None:
     paths = figure(tmp_path)
     views = {name: qemu.view(path) for name, path in paths.items()}

@@ -101,7 +101,8 @@ def _action(
 ACTIONS: tuple[Action, ...] = (
     _action(
         "commit", "c", (Where.BROWSE, Where.OVERLAY), "Commit",
-        "Merge this image, and layers below it, down into one of the images that back it (Figure 4).", rank=1,
+        "Merge this image, and layers below it, down into one of the images that back it (Figure 4). On the active "
+        "layer of a longer chain the range begins below it; tab and an arrow take it in, too.", rank=1,
     ),
     _action(
         "pull", "p", (Where.BROWSE, Where.OVERLAY), "Pull",
