@@ -198,6 +198,41 @@ async def test_an_interrupted_job_is_finished(tmp_path: Path, verb: str) -> None
     assert qemu.check(paths["Snap-4"]).clean
 
 
+def leak(path: Path) -> None:
+    """Count a cluster of an image that nothing refers to (16-bit refcounts, clusters of 64 KiB)."""
+    with path.open("r+b") as file:
+        end = -(-path.stat().st_size // 65536)
+        file.truncate((end + 1) * 65536)
+        file.seek(48)  # refcount_table_offset
+        file.seek(int.from_bytes(file.read(8), "big"))
+        file.seek(int.from_bytes(file.read(8), "big") + 2 * end)
+        file.write((1).to_bytes(2, "big"))
+    assert qemu.check(path).leaks == 1
+
+
+async def test_what_an_interrupted_job_leaked_is_given_back_when_it_is_finished(tmp_path: Path) -> None:
+    paths = figure(tmp_path)
+    view = qemu.view(paths["Snap-4"])
+    killed_amid("commit", "-b", paths["RootBase"], paths["Snap-3"])
+    qemu.run("qemu-img", "check", "-r", "leaks", paths["RootBase"])
+    leak(paths["RootBase"])
+    async with running(tmp_path) as (app, pilot):
+        await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
+        await pilot.press("exclamation_mark")
+        await asked(app, pilot)
+        await pilot.press("left", "left", "enter")
+        await planned(app, pilot)
+        await pilot.press("enter", "enter")
+        screen = await ended_well(app, pilot)
+        assert qemu.check(paths["RootBase"]).leaks == 1
+        await pilot.press("enter")
+        await until(pilot, lambda: Where.NEXT not in screen.where())
+        told = "All of it is done. 1 leaked cluster of RootBase.qcow2 given back."
+        await until(pilot, lambda: told in [n.message for n in app._notifications])
+    assert qemu.check(paths["RootBase"]).clean
+    assert qemu.view(paths["Snap-4"]) == view
+
+
 async def test_an_interrupted_job_is_undone_or_left_for_later(tmp_path: Path) -> None:
     paths = figure(tmp_path)
     view = qemu.view(paths["Snap-4"])

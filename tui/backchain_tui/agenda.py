@@ -56,8 +56,13 @@ class Agenda:
         del done
         return None
 
-    def close(self) -> None:
-        """Tidy up when all is done; this may write."""
+    def close(self) -> Tidied | None:
+        """Tidy up when all is done, which may write; give what that came to, None when there was nothing to tidy up.
+
+        Raises:
+            BackchainError: Another process uses one of the images, or it cannot be written.
+        """
+        return None
 
 
 class Steps(Agenda):
@@ -126,18 +131,9 @@ class Recovery(Agenda):
         self._done = done
         return self.first()
 
-    def close(self) -> None:
-        """Forget the journal, and give back what the operation leaked if nothing else was left of it.
-
-        Raises:
-            BackchainError: It cannot be written.
-        """
-        from backchain.recovery import close
-
-        if self._done is None:
-            self.undo()
-        else:
-            close(self._record)
+    def close(self) -> Tidied:
+        """Give back what the operation leaked, and forget its journal, as the steps that finished it leak nothing."""
+        return self.undo()
 
     def undo(self) -> Tidied:
         """Leave the chain as it is and give back what the operation leaked.

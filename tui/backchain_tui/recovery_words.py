@@ -54,6 +54,11 @@ def tidied_text(tidied: Tidied) -> str:
     return "; ".join(parts) or "nothing had to be tidied up"
 
 
+def sentence(text: str) -> str:
+    """Make a sentence of words that stand in a line."""
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _when(started: str) -> str:
     """Give a moment as a clock shows it; what is no moment stays as it is."""
     try:

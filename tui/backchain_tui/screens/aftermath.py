@@ -13,6 +13,7 @@ from backchain_tui.actions import Where
 from backchain_tui.background import in_background
 from backchain_tui.choice import choice_of, renewed
 from backchain_tui.describe import Row, Tone
+from backchain_tui.recovery_words import sentence, tidied_text
 from backchain_tui.screens.preview import PreviewScreen
 from backchain_tui.screens.question import Answer, Question
 from backchain_tui.speed import Speed
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from backchain.image import ImageId
     from backchain.operations import Operation
     from backchain.plan import Plan
+    from backchain.recovery import Tidied
     from backchain_tui.choice import Choice
     from backchain_tui.runner import Run
 
@@ -230,13 +232,19 @@ class AftermathScreen(PreviewScreen):
     def _close_agenda(self) -> None:
         """Tidy up after the last step; in a worker, as it may write."""
         try:
-            self.agenda.close()
+            tidied = self.agenda.close()
         except BackchainError as error:
             self.call_later(self._cannot_go_on, error)
         else:
-            self.call_later(self._all_done)
+            self.call_later(self._all_done, tidied)
 
-    def _all_done(self) -> None:
-        if self.is_mounted:
-            self.notify("All of it is done.", title=self.agenda.title, markup=False)
-            self.refresh_bindings()
+    def _all_done(self, tidied: Tidied | None) -> None:
+        if not self.is_mounted:
+            return
+        kept = tidied is not None and tidied.kept
+        rest = f" {sentence(tidied_text(tidied))}" if tidied is not None else ""
+        self.notify(
+            f"All of it is done.{rest}", title=self.agenda.title, severity="warning" if kept else "information",
+            markup=False,
+        )  # fmt: skip
+        self.refresh_bindings()

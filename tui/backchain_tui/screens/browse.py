@@ -10,7 +10,7 @@ from backchain_tui import describe
 from backchain_tui.actions import Where, bindings
 from backchain_tui.background import in_background
 from backchain_tui.describe import Row, Tone
-from backchain_tui.recovery_words import headline, story, tidied_text
+from backchain_tui.recovery_words import headline, sentence, story, tidied_text
 from backchain_tui.screens.forest import ForestScreen
 
 if TYPE_CHECKING:
@@ -215,9 +215,8 @@ class BrowseScreen(ForestScreen):
             self.call_later(self._undone, tidied)
 
     def _undone(self, tidied: Tidied) -> None:
-        text = tidied_text(tidied)
         self.notify(
-            f"{text[:1].upper()}{text[1:]}.", title="Not tidied up" if tidied.kept else "Undone",
+            sentence(tidied_text(tidied)), title="Not tidied up" if tidied.kept else "Undone",
             severity="warning" if tidied.kept else "information", markup=False,
         )  # fmt: skip
         self.action_reload()
