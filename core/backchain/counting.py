@@ -44,19 +44,14 @@ class Tally:
     space: int = 0
     _starts: list[NDArray[np.int64]] = field(default_factory=list)
     _counts: list[NDArray[np.int32]] = field(default_factory=list)
-    _layers: list[NDArray[np.uint16]] = field(default_factory=list)
-    _zero: list[NDArray[np.bool_]] = field(default_factory=list)
 
     def add(self, window: Window, sources: range) -> None:
-        """Count a window: its cells as runs of adjacent cells of one layer and kind, and the bytes by source."""
-        cells, layer, zero = window.cells, window.cell_layer, window.cell_zero
-        breaks = (np.diff(cells) != 1) | (np.diff(layer) != 0) | (zero[1:] != zero[:-1])
-        first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))
+        """Count a window: its cells as runs of adjacent cells, and by source the cells and the bytes."""
+        cells, layer = window.cells, window.cell_layer
+        first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(np.diff(cells) != 1) + 1))
         counts = np.diff(first, append=len(cells))
         self._starts.append(cells[first])
         self._counts.append(counts.astype(np.int32))
-        self._layers.append(layer[first].astype(np.uint16))
-        self._zero.append(zero[first])
         _add_up(self.clusters, layer, np.ones(len(layer), np.int64))
         pieces = window.pieces
         moved = ~pieces.zero & (pieces.layer >= sources.start) & (pieces.layer < sources.stop)
@@ -65,22 +60,16 @@ class Tally:
         if packed.any():
             _add_up(self.packed, pieces.layer[packed], pieces.length[packed])
 
-    def take_copy_list(self, cell_size: int, sources: range) -> CopyList:
-        """Give the cells as a plan's copy list, once: there may be millions, and the tally does not keep them.
+    def take_copy_list(self, cell_size: int) -> CopyList:
+        """Give the cells, of `cell_size` bytes, as a plan's copy list, once.
 
-        Args:
-            cell_size: Bytes of a cell.
-            sources: The layers that the list numbers its sources from.
+        There may be millions, and the tally does not keep them.
         """
         starts = np.concatenate([np.zeros(0, np.int64), *self._starts])
         self._starts.clear()
         counts = np.concatenate([np.zeros(0, np.int64), *self._counts])
         self._counts.clear()
-        layers = np.concatenate([np.zeros(0, np.uint16), *self._layers])
-        self._layers.clear()
-        zero = np.concatenate([np.zeros(0, np.bool_), *self._zero])
-        self._zero.clear()
-        return CopyList(cell_size, starts, counts, (layers - np.uint16(sources.start)).astype(np.uint8), zero)
+        return CopyList(cell_size, starts, counts)
 
 
 def _add_up(sums: dict[int, int], layer: NDArray[np.int64], amount: NDArray[np.int64]) -> None:

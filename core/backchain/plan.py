@@ -89,15 +89,11 @@ class CopyList:
         cluster_size: Bytes of guest disk per cell: the target's cluster size (for raw: the top's).
         starts: int64, shape (runs,): first guest cluster of each run.
         counts: int64, shape (runs,): clusters in the run.
-        sources: uint8, shape (runs,): index into `Plan.copies` of the image that provides the run.
-        zero: bool, shape (runs,): the run becomes zeros and no data is copied.
     """
 
     cluster_size: int
     starts: NDArray[np.int64]
     counts: NDArray[np.int64]
-    sources: NDArray[np.uint8]
-    zero: NDArray[np.bool_]
 
     @classmethod
     def nothing(cls, cluster_size: int) -> CopyList:
@@ -105,7 +101,7 @@ class CopyList:
         import numpy as np  # not before it is needed: the first paint waits for this module
 
         empty = np.zeros(0, np.int64)
-        return cls(cluster_size, empty, empty, np.zeros(0, np.uint8), np.zeros(0, np.bool_))
+        return cls(cluster_size, empty, empty)
 
     @property
     def clusters(self) -> int:

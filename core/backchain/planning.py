@@ -75,7 +75,7 @@ def _plan_transfer(graph: ChainGraph, operation: Transferring, engine: str) -> P
     copies = CopyList.nothing(cell_size)
     if _countable(hazards, operation):
         tally = _count(graph, shape)
-        copies = tally.take_copy_list(cell_size, range(numbers[0], numbers[-1] + 1) if numbers else range(0))
+        copies = tally.take_copy_list(cell_size)
         packed = {s: tally.packed.get(n, 0) for s, n in zip(shape.sources, numbers, strict=True)}
         hazards += content_hazards(facts, packed, tally.space)
     sources = tuple(

@@ -49,14 +49,12 @@ class Window:
     Attributes:
         cells: int64, shape (c,): clusters of the target (raw: cells) that change; ascending.
         cell_layer: int64, shape (c,): index of the layer each cell is counted for (the topmost that provides it).
-        cell_zero: bool, shape (c,): the whole cell becomes zeros.
         pieces: What is written; none crosses a unit of a qcow2 target.
         tables: What changes in the target's L2 tables, or None for a raw target.
     """
 
     cells: NDArray[np.int64]
     cell_layer: NDArray[np.int64]
-    cell_zero: NDArray[np.bool_]
     pieces: Pieces
     tables: TableChange | None
 
@@ -152,9 +150,7 @@ class Transfer:
         pieces = Pieces.of(runs, wanted[index])
         pieces = pieces.take(~(pieces.zero & hole[wanted[index]])).cut(self.cell_size)
         cells, place = distinct(pieces.guest // self.cell_size)
-        zero = np.ones(len(cells), bool)
-        np.logical_and.at(zero, place, pieces.zero)
-        return Window(cells, self._topmost(pieces, place, len(cells)), zero, pieces, None)
+        return Window(cells, self._topmost(pieces, place, len(cells)), pieces, None)
 
     # --- qcow2 ----------------------------------------------------------------------------------------------------
 
@@ -199,9 +195,7 @@ class Transfer:
             pieces = pieces.merged(self._view(unit_start[partly], (unit_start + unit_bytes)[partly]).cut(unit))
         pieces = pieces.merged(_zeros_from(self.end, unit_start[whole], unit))
         cells, place = (clusters, row) if counted is moving else distinct(counted.guest // size)
-        zero = np.ones(len(cells), bool)
-        zero[np.searchsorted(cells, pieces.guest // size)] = False
-        return Window(cells, self._topmost(counted, place, len(cells)), zero, pieces, tables)
+        return Window(cells, self._topmost(counted, place, len(cells)), pieces, tables)
 
     def _view(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Pieces:
         """Give what the first image reads in some guest ranges in bytes; past its end, what the target reads there."""

@@ -88,7 +88,7 @@ class Runner:
 
     def done(self) -> int:
         """Count the cells that are done."""
-        return int(np.count_nonzero(self.job.cells == Cell.DONE) + np.count_nonzero(self.job.cells == Cell.SKIPPED))
+        return int(np.count_nonzero(self.job.cells == Cell.DONE))
 
     def finish(self) -> None:
         """Wait for the thread's end."""

@@ -150,10 +150,7 @@ def _plan(
     counts = list(clusters) if clusters is not None else [40 + 25 * n for n in range(len(sources))]
     copies = tuple(SourceCopy(s, c, c * CLUSTER) for s, c in zip(sources, counts, strict=True))
     runs = len(copies)
-    copy_list = CopyList(
-        CLUSTER, np.cumsum([0, *counts])[:runs].astype(np.int64), np.array(counts, np.int64),
-        np.arange(runs, dtype=np.uint8), np.zeros(runs, np.bool_),
-    )  # fmt: skip
+    copy_list = CopyList(CLUSTER, np.cumsum([0, *counts])[:runs].astype(np.int64), np.array(counts, np.int64))
     changed = [replace(graph[i], state=ImageState.INVALID) for i in invalidated]
     return Plan(
         operation, "builtin", target, copies, copy_list, sum(counts) * CLUSTER * 64, tuple(relinked), invalidated,

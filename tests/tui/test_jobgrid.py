@@ -23,8 +23,6 @@ def copy_list(runs: list[tuple[int, int]]) -> CopyList:
         CLUSTER,
         np.array(starts, np.int64),
         np.array([n for _, n in runs], np.int64),
-        np.zeros(len(runs), np.uint8),
-        np.zeros(len(runs), np.bool_),
     )
 
 

@@ -17,7 +17,6 @@ HEADER_V3: Final = struct.Struct(">QQQII")
 """incompatible_features, compatible_features, autoclear_features, refcount_order, header_length."""
 HEADER_V2_LENGTH: Final = HEADER_V2.size
 HEADER_V3_LENGTH: Final = HEADER_V2.size + HEADER_V3.size
-COMPRESSION_TYPE_OFFSET: Final = 104
 MAX_BACKING_FILE_SIZE: Final = 1023
 MIN_CLUSTER_BITS: Final = 9
 MAX_CLUSTER_BITS: Final = 21
@@ -60,10 +59,7 @@ OFLAG_COMPRESSED: Final = 1 << 62
 OFLAG_ZERO: Final = 1 << 0
 OFFSET_MASK: Final = 0x00FF_FFFF_FFFF_FE00
 """Bits 9 to 55: host offset in L1 entries and in standard L2 entries."""
-L1_RESERVED_MASK: Final = 0x7F00_0000_0000_01FF
-L2_RESERVED_MASK: Final = 0x3F00_0000_0000_01FE
 REFTABLE_OFFSET_MASK: Final = 0xFFFF_FFFF_FFFF_FE00
-REFTABLE_RESERVED_MASK: Final = 0x1FF
 
 # Section "Extended L2 Entries".
 SUBCLUSTERS_PER_CLUSTER: Final = 32
