@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from backchain.errors import BlockedError, ImageInUseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -12,9 +14,24 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from backchain.errors import BackchainError
     from backchain.graph import ChainGraph
     from backchain.image import Fingerprint, ImageId, ImageInfo
     from backchain.operations import Operation
+
+
+IN_USE: Final = "in-use"
+"""Code of the hazard that passes by itself: another process holds an image open."""
+
+UNKNOWN_OVERLAYS: Final = "unknown-overlays"
+"""Code of the hazard that something was not looked at, and may hold overlays."""
+
+HAZARD_CODES: Final = (
+    "sibling-corruption", "needed-file", UNKNOWN_OVERLAYS, "unsafe-rebase", "loop", "format-mismatch", "format-absent",
+    "untrusted-link", IN_USE, "no-space", "base-grows", "shorter-middle", "internal-snapshots", "bitmaps", "encryption",
+    "blow-up", "dirty", "corrupt", "base-changed", "path-trap", "permission", "missing-backing",
+)  # fmt: skip
+"""Every code that a hazard may have; they are a part of the contract (DESIGN.md)."""
 
 
 class Severity(StrEnum):
@@ -30,7 +47,7 @@ class Hazard:
     """One way in which the operation could lose data or fail.
 
     Attributes:
-        code: Kebab-case code of the contract (DESIGN.md), for example "sibling-corruption".
+        code: One of `HAZARD_CODES`.
         images: The images concerned.
         message: One line that names the images and says what to do.
         ranges: Damaged guest ranges (start, length) in bytes, where they are known.
@@ -173,6 +190,25 @@ class Plan:
             for h in self.hazards
             if h.severity is Severity.BLOCK or (h.severity is Severity.CONFIRM and h.code not in forced)
         )
+
+    @property
+    def warnings(self) -> tuple[Hazard, ...]:
+        """The hazards that are shown and stop nothing."""
+        return tuple(h for h in self.hazards if h.severity is Severity.WARN)
+
+    def refusal(self, forced: frozenset[str] = frozenset()) -> BackchainError | None:
+        """Give the error of a run that hazards stop, or None when nothing stops it.
+
+        It is about an image in use only if nothing else stops the run, as only that passes by itself.
+        """
+        stopping = self.stopping(forced)
+        if not stopping:
+            return None
+        first = next((h for h in stopping if h.code != IN_USE), stopping[0])
+        message = f"{first.code}: {first.message}"
+        if others := [h.code for h in stopping if h is not first]:
+            message += f" (and {len(others)} more: {', '.join(others)})"
+        return ImageInUseError(message) if first.code == IN_USE else BlockedError(message)
 
     def to_json(self) -> dict[str, Any]:
         """Give the plan's JSON document as DESIGN's contract sets it out (paths in place of identities)."""

@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 from backchain.verify import Extent
 
 if TYPE_CHECKING:
+    from backchain.errors import BackchainError
     from backchain.jobs import Job
     from backchain.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run really did.
+    """What a run really did, or what became of it.
 
     Attributes:
         plan: The plan that was run.
-        status: "done", "cancelled" or "failed".
+        status: "done"; "cancelled" or "failed" when the run ended so; "blocked" when hazards kept it from beginning.
         clusters: Clusters written.
         bytes: Guest data bytes written.
         growth_bytes: What the target's file grew by on disk, in bytes (0 when it shrank).
         seconds: Wall time.
         verified: What was verified: "no", "sampled" or "whole".
+        error: Why it is not done; empty when it is.
     """
 
     plan: Plan
@@ -33,6 +35,19 @@ class Result:
     growth_bytes: int
     seconds: float
     verified: str
+    error: str = ""
+
+    @classmethod
+    def unfinished(cls, job: Job, error: BackchainError) -> Result:
+        """Make the result of a run that `error` has prevented, or has ended amid its work.
+
+        Args:
+            job: The run's job. Nobody looks at what the target's file has grown by when the run ends amid its work.
+            error: Why it is not done.
+        """
+        progress = job.progress()
+        status = str(job.state) if job.state.ended else "blocked"
+        return cls(job.plan, status, progress.clusters, progress.bytes, 0, progress.seconds, "no", error.message)
 
     def to_json(self) -> dict[str, Any]:
         """Give the result's JSON document: the plan's fields with what was really written."""
@@ -43,6 +58,7 @@ class Result:
             "status": self.status,
             "seconds": round(self.seconds, 6),
             "verified": self.verified,
+            **({"error": self.error} if self.error else {}),
         }
 
 

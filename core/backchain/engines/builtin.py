@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from backchain.engines import files
 from backchain.engines.base import Result
 from backchain.engines.rewriting import Rewriting
-from backchain.errors import BackchainError, BlockedError, ImageInUseError, ImageIOError
+from backchain.errors import BackchainError, ImageIOError
 from backchain.filename import printable
 from backchain.operations import Delete, Snapshot
 from backchain.verify import Extent
@@ -35,8 +35,10 @@ class BuiltinEngine:
         """Run `plan`, marking `job`; see `backchain.engines.base.Engine.run`."""
         started = time.monotonic()
         try:
-            _refuse(plan, forced)
+            if (refusal := plan.refusal(forced)) is not None:
+                raise refusal
             job.start()
+            job.check_cancelled()
             growth, verified = _perform(plan, job, verify)
             files.forget(plan)
             progress = job.progress()
@@ -72,13 +74,3 @@ def _perform(plan: Plan, job: Job, verify: Extent) -> tuple[int, str]:
         run = Rewriting(plan, job, stack)
         verified = run.perform(verify)
         return run.growth(), str(verified)
-
-
-def _refuse(plan: Plan, forced: frozenset[str]) -> None:
-    stopping = plan.stopping(forced)
-    if not stopping:
-        return
-    worst = next((h for h in stopping if h.code == "in-use"), stopping[0])
-    if worst.code == "in-use":
-        raise ImageInUseError(worst.message)
-    raise BlockedError(f"{worst.code}: {worst.message}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backchain.errors import BackchainError, BlockedError, ImageInUseError, ImageIOError, UsageError
+from backchain.errors import BackchainError, BlockedError, ImageIOError, UsageError
 from backchain.filename import has_protocol, printable
 from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
 from backchain_tui.streams import say
@@ -25,14 +25,12 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
     from backchain.operations import Operation
-    from backchain.plan import Hazard, Plan
+    from backchain.plan import Plan
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 Emit = Callable[[dict[str, Any]], None]
 """Takes the JSON document of a plan or a result."""
-
-_IN_USE = "in-use"
 
 _OPTIONS = (
     click.option("-n", "--dry-run", is_flag=True, help="Show what would happen and change nothing."),
@@ -207,19 +205,21 @@ def execute(
     Raises:
         BackchainError: The plan is blocked, the answer was no, or the run failed.
     """
+    from backchain.engines.base import Result
+    from backchain.jobs import Job
     from backchain.planning import make_plan
 
     if not request.quiet:
         show_incomplete(graph)
     plan = make_plan(graph, operation, engine="builtin")
-    stopping = plan.stopping(frozenset(request.force))
+    refusal = plan.refusal(frozenset(request.force))
     if request.dry_run:
         _show_plan(plan, as_json=request.as_json)
-        return _status_of(stopping)
-    if stopping:
+        return refusal.exit_code if refusal is not None else 0
+    if refusal is not None:
         if request.as_json:
-            emit(plan.to_json() | _nothing_written("blocked"))
-        raise _refusal(stopping)
+            emit(Result.unfinished(Job(plan), refusal).to_json())
+        raise _advised(refusal, plan, request)
     if not request.yes:
         _ask(plan)
     return _run(plan, request, remove_leftovers=remove_leftovers, emit=emit)
@@ -250,6 +250,7 @@ def _ask(plan: Plan) -> None:
 
 
 def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) -> int:
+    from backchain.engines.base import Result
     from backchain.jobs import Job
     from backchain.verify import Extent
     from backchain_tui.running import run_job
@@ -261,10 +262,7 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) ->
         result = run_job(_engine(), plan, job, style=request.progress_style, forced=forced, verify=extent)
     except BackchainError as error:
         if request.as_json:
-            progress = job.progress()
-            status = "cancelled" if job.state == "cancelled" else "failed"
-            written = _nothing_written(status) | {"clusters": progress.clusters, "bytes": progress.bytes}
-            emit(plan.to_json() | written | {"seconds": round(progress.seconds, 6), "error": error.message})
+            emit(Result.unfinished(job, error).to_json())
         raise
     refused: BackchainError | None = None
     removed: tuple[str, ...] = ()
@@ -314,9 +312,9 @@ def remove_images(plan: Plan, request: Request) -> tuple[str, ...]:
     paths = [plan.before[i].path for i in plan.removable]
     graph = discover(paths, scan=[*request.scan, *(r for r in plan.before.surroundings.roots if r.is_dir())])
     removal = make_plan(graph, Delete(tuple(find_image(graph, p) for p in paths)))
-    stopping = removal.stopping(frozenset(request.force))
-    if stopping:
-        raise _refusal(stopping)
+    refusal = removal.refusal(frozenset(request.force))
+    if refusal is not None:
+        raise _advised(refusal, removal, request)
     _engine().run(removal, Job(removal), frozenset(request.force))
     return tuple(str(p) for p in paths)
 
@@ -327,28 +325,13 @@ def _engine() -> Engine:
     return BuiltinEngine()
 
 
-def _nothing_written(status: str) -> dict[str, Any]:
-    return {"clusters": 0, "bytes": 0, "growth_bytes": 0, "status": status, "seconds": 0.0, "verified": "no"}
-
-
-def _status_of(stopping: tuple[Hazard, ...]) -> int:
-    """Give the exit status of a dry run: in use (5) only if nothing else stops it, as only that passes by itself."""
-    if not stopping:
-        return 0
-    in_use = all(h.code == _IN_USE for h in stopping)
-    return ImageInUseError.exit_code if in_use else BlockedError.exit_code
-
-
-def _refusal(stopping: tuple[Hazard, ...]) -> BackchainError:
-    """Make the error for a plan that must not run."""
+def _advised(refusal: BackchainError, plan: Plan, request: Request) -> BackchainError:
+    """Add to the error of a plan that must not run what the user can do about it here."""
     from backchain.plan import Severity
 
-    kind = ImageInUseError if _status_of(stopping) == ImageInUseError.exit_code else BlockedError
-    first = stopping[0]
-    message = f"{first.code}: {first.message}"
-    if len(stopping) > 1:
-        message += f" (and {len(stopping) - 1} more: {', '.join(h.code for h in stopping[1:])})"
+    stopping = plan.stopping(frozenset(request.force))
+    refusal.hint = "-n shows the whole plan"
     if all(h.severity is Severity.CONFIRM for h in stopping):
         codes = " ".join(f"--force {code}" for code in dict.fromkeys(h.code for h in stopping))
-        return kind(message, f"{codes} goes on in spite of it")
-    return kind(message, "-n shows the whole plan")
+        refusal.hint = f"{codes} goes on in spite of it"
+    return refusal
