@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.core import qemu
 from tests.core.images import chain_of
 
@@ -25,3 +27,11 @@ def test_the_status_and_the_first_code_of_a_refusal_belong_together(tmp_path: Pa
         assert error_of(backchain(*arguments), 3).startswith("unsafe-rebase: ")
         assert error_of(backchain(*arguments, "--force", "unsafe-rebase"), 5).startswith("in-use: ")
         assert backchain(*arguments, "-n", "--force", "unsafe-rebase").returncode == 5
+
+
+@pytest.mark.parametrize("verb", ["commit", "pull", "rebase", "snapshot", "delete", "recover"])
+def test_a_code_that_no_hazard_has_is_a_mistake(tmp_path: Path, verb: str) -> None:
+    top = chain_of(tmp_path, "base", "top")[-1]
+    line = error_of(backchain(verb, "-n", "--force", "unsafe-rebsae", top), 2)
+    for code in ("unsafe-rebsae", "unsafe-rebase", "internal-snapshots"):
+        assert repr(code) in line

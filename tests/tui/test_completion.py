@@ -16,6 +16,7 @@ from .command_line import HEAVY, TIMEOUT, backchain
     [
         (["co"], {"file,co", "plain,commit"}), ([""], {"file,", "plain,map", "plain,recover"}),
         (["commit", "--pro"], {"plain,--progress"}), (["commit", "--progress", "js"], {"plain,json"}),
+        (["pull", "--force", "un"], {"plain,unknown-overlays", "plain,unsafe-rebase"}),
         (["map", "im"], {"file,im"}), (["commit", "-b", "im"], {"file,im"}), (["rebase", "-b", "im"], {"file,im"}),
         (["some-image", "im"], {"file,im"}), (["recover", "la"], {"dir,la"}),
     ],

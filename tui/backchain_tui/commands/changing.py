@@ -17,6 +17,7 @@ import click
 
 from backchain.errors import BackchainError, BlockedError, ImageIOError, UsageError
 from backchain.filename import has_protocol, printable
+from backchain.plan import HAZARD_CODES
 from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
 from backchain_tui.streams import say
 
@@ -49,7 +50,7 @@ _OPTIONS = (
         help="How much of what the surviving images read is compared with what they read before.",
     ),
     click.option(
-        "--force", metavar="CODE", multiple=True,
+        "--force", metavar="CODE", multiple=True, type=click.Choice(HAZARD_CODES),
         help="Go on in spite of this hazard, if it is one that asks for confirmation (repeatable).",
     ),
     scan_option,
