@@ -73,6 +73,9 @@ def _text(stream: io.TextIOWrapper) -> str:
     return buffer.getvalue().decode("utf-8")
 
 
+BESIDES = ("backchain: not looked at: ", "backchain: warning: ")
+"""How lines on standard error begin that are no errors."""
+
 NO_LINK = ("no backing file", "is not below", "nothing lies between", "is no image")
 """What a usage error says of a chain whose link the damage has taken away."""
 
@@ -83,7 +86,7 @@ def assert_well_behaved(answer: Answer, *statuses: int) -> None:
     lines = answer.error.splitlines()
     for line in (*lines, *answer.out.split("\n")):
         assert line.isprintable(), repr(line)
-    errors = [line for line in lines if not line.startswith("backchain: not looked at: ")]
+    errors = [line for line in lines if not line.startswith(BESIDES)]
     if answer.status == 2:
         assert any(words in answer.error for words in NO_LINK), answer
     if answer.status:

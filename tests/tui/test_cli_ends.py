@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,42 @@ from .command_line import backchain, error_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+# --- warnings ---------------------------------------------------------------------------------------------------------
+
+
+def with_bitmap(folder: Path) -> Path:
+    """Make an overlay that holds data and a persistent bitmap."""
+    top = chain_of(folder, "base", "top")[-1]
+    qemu.run("qemu-img", "bitmap", "--add", top, "backup")
+    qemu.io(top, "write -q -P 1 0 64k")
+    return top
+
+
+@pytest.mark.parametrize("options", [(), ("--json",), ("--progress", "none")])
+def test_what_a_plan_warns_of_is_said_though_nobody_is_asked(tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = backchain("commit", "-y", *options, with_bitmap(tmp_path))
+    line = error_of(done, 0)
+    assert line.startswith("warning: bitmaps: top.qcow2's persistent bitmaps are not carried down")
+    if "--json" in options:
+        assert json.loads(done.stdout)["status"] == "done"
+
+
+def test_a_warning_is_not_said_where_it_is_shown_or_nothing_is_to_be_said(tmp_path: Path) -> None:
+    top = with_bitmap(tmp_path)
+    dry = backchain("commit", "-n", top)
+    assert "warn: bitmaps: " in dry.stdout
+    assert dry.stderr == ""
+    assert backchain("commit", "-y", "-q", top).stderr == ""
+
+
+def test_what_was_not_looked_at_is_said_once(tmp_path: Path) -> None:
+    top = chain_of(tmp_path, "base", "top")[-1]
+    (tmp_path / "damaged.qcow2").write_bytes(b"QFI\xfb\0\0\0\3" + bytes(96))
+    plan = json.loads(backchain("commit", "-n", "--json", top).stdout)
+    assert "unknown-overlays" in {h["code"] for h in plan["hazards"]}
+    assert error_of(backchain("commit", "-y", top), 0).startswith("not looked at: ")
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

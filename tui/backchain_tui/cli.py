@@ -17,7 +17,6 @@ import click
 
 from backchain import __version__
 from backchain.errors import BackchainError, JobCancelledError
-from backchain.filename import printable
 from backchain_tui import heap, streams
 
 if TYPE_CHECKING:
@@ -173,7 +172,5 @@ def _report(error: Exception) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    line = " ".join(part.strip() for part in message.splitlines())
-    with contextlib.suppress(OSError):  # nobody may read standard error any more; the exit status still says it
-        print(f"backchain: {printable(line)}", file=sys.stderr, flush=True)  # noqa: T201
+    streams.complain(message)
     return status

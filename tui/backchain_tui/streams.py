@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from backchain.filename import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -76,6 +78,12 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     except OSError:
         if not err:
             raise
+
+
+def complain(message: str) -> None:
+    """Say on standard error, in one line, what the user should know besides the answer, or why there is none."""
+    line = " ".join(part.strip() for part in message.splitlines())
+    say(f"backchain: {printable(line)}", err=True)
 
 
 def let_go(stream: TextIO) -> None:

@@ -17,9 +17,9 @@ import click
 
 from backchain.errors import BackchainError, BlockedError, ImageIOError, UsageError
 from backchain.filename import has_protocol, printable
-from backchain.plan import HAZARD_CODES
+from backchain.plan import HAZARD_CODES, UNKNOWN_OVERLAYS
 from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
-from backchain_tui.streams import say
+from backchain_tui.streams import complain, say
 
 if TYPE_CHECKING:
     from backchain.engines.base import Engine
@@ -223,6 +223,8 @@ def execute(
         raise _advised(refusal, plan, request)
     if not request.yes:
         _ask(plan)
+    elif not request.quiet:
+        _warn(plan)
     return _run(plan, request, remove_leftovers=remove_leftovers, emit=emit)
 
 
@@ -248,6 +250,13 @@ def _ask(plan: Plan) -> None:
         raise UsageError("nothing was changed: there is no terminal to ask on", "give -y to go on, -n to see the plan")
     say(plan_text(plan), nl=False, err=True)
     click.confirm("Go on?", abort=True, err=True)
+
+
+def _warn(plan: Plan) -> None:
+    """Say of what the plan warns, as it is run without being shown; what was not looked at has been said already."""
+    for hazard in plan.warnings:
+        if hazard.code != UNKNOWN_OVERLAYS:
+            complain(f"warning: {hazard.code}: {hazard.message}")
 
 
 def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) -> int:

@@ -10,7 +10,7 @@ import click
 
 from backchain.errors import UnsupportedImageError
 from backchain.filename import printable
-from backchain_tui.streams import say
+from backchain_tui.streams import complain
 
 if TYPE_CHECKING:
     from backchain.graph import ChainGraph
@@ -112,4 +112,4 @@ def _no_size(text: str) -> click.BadParameter:
 def show_incomplete(graph: ChainGraph) -> None:
     """Say on standard error what was not looked at: overlays may hide there."""
     for line in graph.incomplete:
-        say(f"backchain: not looked at: {line}", err=True)
+        complain(f"not looked at: {line}")
