@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from typing import TYPE_CHECKING
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from backchain import discover, planning
+from backchain.engines.builtin import BuiltinEngine
+from backchain_tui import cli
 from tests.core import qemu
 from tests.core.images import chain_of
 
 from .command_line import backchain, error_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 # --- warnings ---------------------------------------------------------------------------------------------------------
 
@@ -50,6 +54,54 @@ def test_what_was_not_looked_at_is_said_once(tmp_path: Path) -> None:
     plan = json.loads(backchain("commit", "-n", "--json", top).stdout)
     assert "unknown-overlays" in {h["code"] for h in plan["hazards"]}
     assert error_of(backchain("commit", "-y", top), 0).startswith("not looked at: ")
+
+
+# --- the removal after --delete ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["discover", "make_plan", "run"])
+def test_a_signal_while_leftovers_are_removed_cancels_that_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, moment: str
+) -> None:
+    base, sn1, _ = chain_of(tmp_path, "base", "sn1", "sn2")
+    qemu.io(sn1, "write -q -P 7 0 64k")
+    module, name = {
+        "discover": (discover, "discover"), "make_plan": (planning, "make_plan"), "run": (BuiltinEngine, "run"),
+    }[moment]  # fmt: skip
+    original = getattr(module, name)
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if qemu.view(base)[:1] == b"\7":  # not before the commit is done
+            os.kill(os.getpid(), number)
+            time.sleep(0.3)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(module, name, interrupted)
+    assert cli.run(["commit", "-y", "--delete", "--json", str(sn1)]) == 7
+    said = capsys.readouterr()
+    result = json.loads(said.out)
+    assert (result["status"], result["removed"]) == ("done", [])
+    assert said.err.startswith("backchain: done, but what it left behind stays: cancelled by the user")
+    assert sn1.exists()
+    assert qemu.info(tmp_path / "sn2.qcow2")["backing-filename"] == "base.qcow2"
+
+
+def test_what_was_removed_before_it_failed_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, sn1, sn2, _ = chain_of(tmp_path, "base", "sn1", "sn2", "sn3")
+    remove = Path.unlink
+
+    def fail(path: Path, *arguments: Any, **options: Any) -> None:
+        if path == sn1:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        remove(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    assert cli.run(["commit", "-y", "--delete", "--json", "-b", str(base), str(sn2)]) == 6
+    result = json.loads(capsys.readouterr().out)
+    assert (result["status"], result["removed"]) == ("done", [str(sn2)])
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -99,9 +99,19 @@ def progress_text(progress: JobProgress) -> str:
 
 
 def run_job(
-    engine: Engine, plan: Plan, job: Job, *, style: str, forced: frozenset[str], verify: Extent
+    engine: Engine, plan: Plan, job: Job, stopped: threading.Event, *, style: str, forced: frozenset[str],
+    verify: Extent,
 ) -> Result:  # fmt: skip
-    """Run a plan to its end, showing progress; SIGINT and SIGTERM cancel the job and let it end well.
+    """Run a plan to its end, showing progress.
+
+    Args:
+        engine: Runs it.
+        plan: The plan.
+        job: A fresh job of that plan.
+        stopped: Cancels the job when it is set, and lets it end well; see `stop_signals`.
+        style: How to show progress; see `view_for`.
+        forced: Codes of hazards that the user has accepted.
+        verify: How much is verified.
 
     Raises:
         BackchainError: As the engine raised it.
@@ -109,14 +119,15 @@ def run_job(
     outcome = _Outcome()
     thread = threading.Thread(target=outcome.take, args=(engine, plan, job, forced, verify), name="engine")
     view = view_for(style)
-    with _stop_signals() as stopped:
-        thread.start()
-        while thread.is_alive():
-            thread.join(_POLL_SECONDS)
-            if stopped.is_set():
-                job.cancel()
-            if view is not None and thread.is_alive():
-                view.show(job.progress())
+    if stopped.is_set():
+        job.cancel()
+    thread.start()
+    while thread.is_alive():
+        thread.join(_POLL_SECONDS)
+        if stopped.is_set():
+            job.cancel()
+        if view is not None and thread.is_alive():
+            view.show(job.progress())
     if view is not None:
         view.close(job.progress())
     return outcome.result()
@@ -143,8 +154,8 @@ class _Outcome:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGINT and SIGTERM set, as long as the block runs."""
+def stop_signals() -> Iterator[threading.Event]:
+    """Give an event that SIGINT and SIGTERM set, and nothing else, as long as the block runs."""
     stopped = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {n: signal.signal(n, lambda *_: stopped.set()) for n in numbers}

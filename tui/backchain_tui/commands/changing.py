@@ -6,7 +6,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +22,8 @@ from backchain_tui.commands.options import parse_size, scan_option, show_incompl
 from backchain_tui.streams import complain, say
 
 if TYPE_CHECKING:
+    from threading import Event
+
     from backchain.engines.base import Engine
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
@@ -263,24 +265,22 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) ->
     from backchain.engines.base import Result
     from backchain.jobs import Job
     from backchain.verify import Extent
-    from backchain_tui.running import run_job
+    from backchain_tui.running import run_job, stop_signals
 
     extent = Extent.WHOLE if remove_leftovers else Extent(request.verify)
     job = Job(plan, bytes_per_second=request.rate_limit)
     forced = frozenset(request.force)
+    refused: BackchainError | None = None
+    removed: tuple[str, ...] = ()
     try:
-        result = run_job(_engine(), plan, job, style=request.progress_style, forced=forced, verify=extent)
+        with stop_signals() as stopped:
+            result = run_job(_engine(), plan, job, stopped, style=request.progress_style, forced=forced, verify=extent)
+            if remove_leftovers and plan.removable:
+                removed, refused = _remove_leftovers(plan, request, stopped)
     except BackchainError as error:
         if request.as_json:
             emit(Result.unfinished(job, error).to_json())
         raise
-    refused: BackchainError | None = None
-    removed: tuple[str, ...] = ()
-    if remove_leftovers and plan.removable:
-        try:
-            removed = remove_images(plan, request)
-        except BackchainError as error:
-            refused = error
     with _done_already():
         if request.as_json:
             emit(result.to_json() | ({"removed": list(removed)} if remove_leftovers else {}))
@@ -290,7 +290,8 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) ->
             also = f" Removed: {', '.join(Path(p).name for p in removed)}." if removed else ""
             say(printable(closing(plan, job.progress()) + also))
     if refused is not None:
-        raise type(refused)(f"done, but what it left behind stays: {refused.message}", refused.hint)
+        stays = "not all that it left behind is removed" if removed else "what it left behind stays"
+        raise type(refused)(f"done, but {stays}: {refused.message}", refused.hint)
     return 0
 
 
@@ -305,11 +306,25 @@ def _done_already() -> Iterator[None]:
         raise ImageIOError(f"standard output: {error.strerror}", "what was asked for is done") from error
 
 
-def remove_images(plan: Plan, request: Request) -> tuple[str, ...]:
-    """Remove what a plan that was run has left behind, as a deletion that is planned anew.
+def _remove_leftovers(
+    plan: Plan, request: Request, stopped: Event
+) -> tuple[tuple[str, ...], BackchainError | None]:  # fmt: skip
+    """Remove what a plan that was run has left behind; `stopped` cancels that, but not what is done already.
 
     Returns:
-        The paths of what was removed.
+        The paths of what was removed, and why not all of it was.
+    """
+    paths = [plan.before[i].path for i in plan.removable]
+    refused = None
+    try:
+        _remove_images(plan, paths, request, stopped)
+    except BackchainError as error:
+        refused = error
+    return tuple(str(p) for p in paths if not os.path.lexists(p)), refused
+
+
+def _remove_images(plan: Plan, paths: Sequence[Path], request: Request, stopped: Event) -> None:
+    """Remove images as a deletion that is planned anew.
 
     Raises:
         BackchainError: Something needs one of the images, or it cannot be removed.
@@ -318,15 +333,15 @@ def remove_images(plan: Plan, request: Request) -> tuple[str, ...]:
     from backchain.jobs import Job
     from backchain.operations import Delete
     from backchain.planning import make_plan
+    from backchain.verify import Extent
+    from backchain_tui.running import run_job
 
-    paths = [plan.before[i].path for i in plan.removable]
     graph = discover(paths, scan=[*request.scan, *(r for r in plan.before.surroundings.roots if r.is_dir())])
     removal = make_plan(graph, Delete(tuple(find_image(graph, p) for p in paths)))
-    refusal = removal.refusal(frozenset(request.force))
-    if refusal is not None:
+    forced = frozenset(request.force)
+    if (refusal := removal.refusal(forced)) is not None:
         raise _advised(refusal, removal, request)
-    _engine().run(removal, Job(removal), frozenset(request.force))
-    return tuple(str(p) for p in paths)
+    run_job(_engine(), removal, Job(removal), stopped, style="none", forced=forced, verify=Extent.NO)
 
 
 def _engine() -> Engine:
