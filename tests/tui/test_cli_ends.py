@@ -104,6 +104,52 @@ def test_what_was_removed_before_it_failed_is_told(
     assert (result["status"], result["removed"]) == ("done", [str(sn2)])
 
 
+# --- what a run has come to -------------------------------------------------------------------------------------------
+
+
+def changed(folder: Path, *arguments: str | Path) -> tuple[str, set[str]]:
+    """Run an operation; give what is said at its end, and the names of the images that read differently."""
+    before = {p.name: qemu.view(p) for p in folder.glob("*.qcow2")}
+    done = backchain(*arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, {p.name for p in folder.glob("*.qcow2") if qemu.view(p) != before[p.name]}
+
+
+def test_a_repair_of_a_link_promises_nothing_of_what_is_read(tmp_path: Path) -> None:
+    old, orphan = chain_of(tmp_path, "old", "orphan")
+    base = chain_of(tmp_path, "base")[0]
+    qemu.io(old, "write -q -P 1 0 64k")
+    old.unlink()
+    done = backchain("rebase", "-y", "-u", "-b", base, "--force", "unsafe-rebase", orphan)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("Nothing shows that orphan reads as before.\n")
+
+
+def test_a_repair_of_a_format_promises_nothing_of_what_is_read(tmp_path: Path) -> None:
+    base, top = chain_of(tmp_path, "base", "top")
+    qemu.run("qemu-img", "rebase", "-q", "-u", "-b", base, "-F", "raw", top)
+    arguments = ("rebase", "-u", "-b", base, "-F", "qcow2", top)
+    assert "Nothing shows that top reads as before then." in backchain(*arguments, "-n").stdout
+    said, images = changed(tmp_path, *arguments, "-y", "--force", "format-mismatch")
+    assert images == {"top.qcow2"}
+    assert said.endswith("Nothing shows that top reads as before.\n")
+
+
+def test_a_commit_of_the_active_layer_says_what_its_base_reads(tmp_path: Path) -> None:
+    top = chain_of(tmp_path, "base", "top")[-1]
+    qemu.io(top, "write -q -P 1 0 64k")
+    said, images = changed(tmp_path, "commit", "-y", top)
+    assert images == {"base.qcow2"}
+    assert said.endswith(" base reads as top does.\n")
+
+
+def test_what_a_kept_top_reads_through_is_not_said_to_be_needless(tmp_path: Path) -> None:
+    base, sn1, top = chain_of(tmp_path, "base", "sn1", "top")
+    said, _ = changed(tmp_path, "commit", "-y", "-d", "-b", base, top)
+    assert said.endswith(" sn1 is invalid now.\n")
+    assert "needed-file" in error_of(backchain("delete", "-y", sn1), 3)
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 

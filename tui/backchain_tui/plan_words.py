@@ -149,7 +149,7 @@ def _commit_sentences(plan: Plan) -> Iterator[str]:
 
 
 def _survivors(plan: Plan) -> Iterator[str]:
-    if any(h.code == "unsafe-rebase" for h in plan.hazards):
+    if _is_doubtful(plan):
         yield f"Nothing shows that {plan.before[plan.target].label} reads as before then."
     elif plan.removable:
         s = "s" if len(plan.removable) == 1 else ""
@@ -161,6 +161,11 @@ def _survivors(plan: Plan) -> Iterator[str]:
 
 def _amount(plan: Plan) -> str:
     return f"{fmt.counted(plan.clusters, 'cluster')} · {fmt.size(plan.bytes)}" if counted(plan) else "cannot be counted"
+
+
+def _is_doubtful(plan: Plan) -> bool:
+    """Whether a plan that changes links alone may change what its image reads: the user is asked, or it is refused."""
+    return any(h.code in {"unsafe-rebase", "format-mismatch"} for h in plan.hazards)
 
 
 def growth(most: int) -> str:
@@ -239,7 +244,12 @@ def closing(plan: Plan, progress: JobProgress) -> str:
     if plan.invalidated:
         many = len(plan.invalidated) > 1
         state, them = ("are invalid now", "them") if many else ("is invalid now", "it")
-        rest = f"{labels(graph, plan.invalidated)} {state}; nothing needs {them}."
+        needed = not set(plan.invalidated) <= set(plan.removable)
+        rest = f"{labels(graph, plan.invalidated)} {state}{'' if needed else f'; nothing needs {them}'}."
+    elif isinstance(operation, Commit):
+        rest = f"{graph[plan.target].label} reads as {graph[operation.top].label} does."
+    elif _is_doubtful(plan):
+        rest = f"Nothing shows that {graph[plan.target].label} reads as before."
     elif plan.removable:
         rest = f"Nothing needs {labels(graph, plan.removable)} any more."
     else:
