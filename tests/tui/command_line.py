@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import signal
     from pathlib import Path
 
 HEAVY = ("textual", "networkx", "numpy", "humanize", "rich")
@@ -22,6 +25,20 @@ def backchain(*arguments: str | Path, cwd: Path | None = None, **environment: st
         cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=TIMEOUT,
         stdin=subprocess.DEVNULL, check=False, errors="surrogateescape",
     )  # fmt: skip
+
+
+def stopped_amid(*arguments: str | Path, number: signal.Signals) -> subprocess.CompletedProcess[str]:
+    """Run an operation slowly, and send it a signal when data is on its way."""
+    command = [sys.executable, "-m", "backchain_tui", *map(str, arguments), "-y", "--progress", "json", "-r", "1M"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    end = time.monotonic() + TIMEOUT
+    for line in process.stderr:
+        if json.loads(line)["clusters"] > 0 or time.monotonic() > end:
+            break
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=TIMEOUT)
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def error_of(done: subprocess.CompletedProcess[str], status: int) -> str:

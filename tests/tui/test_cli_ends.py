@@ -18,7 +18,7 @@ from backchain_tui import cli
 from tests.core import qemu
 from tests.core.images import chain_of
 
-from .command_line import backchain, error_of
+from .command_line import backchain, error_of, stopped_amid
 
 # --- warnings ---------------------------------------------------------------------------------------------------------
 
@@ -148,6 +148,43 @@ def test_what_a_kept_top_reads_through_is_not_said_to_be_needless(tmp_path: Path
     said, _ = changed(tmp_path, "commit", "-y", "-d", "-b", base, top)
     assert said.endswith(" sn1 is invalid now.\n")
     assert "needed-file" in error_of(backchain("delete", "-y", sn1), 3)
+
+
+# --- what an interrupted job leaves -----------------------------------------------------------------------------------
+
+
+def of_8_mib(folder: Path, *names: str) -> list[Path]:
+    """Make a chain whose layers take seconds to be moved at 1 MiB/s."""
+    paths = chain_of(folder, *names, size=8 << 20)
+    for number, path in enumerate(paths):
+        qemu.io(path, f"write -q -P {number + 1} {number}M 3M")
+    return paths
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_cancelled_commit_names_the_way_on(tmp_path: Path, number: signal.Signals) -> None:
+    folder = tmp_path / "my images"
+    folder.mkdir()
+    _, sn1, _ = of_8_mib(folder, "base", "sn1", "top")
+    done = stopped_amid("commit", sn1, number=number)
+    assert done.returncode == 7
+    assert done.stderr.splitlines()[-1] == (
+        "backchain: cancelled by the user; the chain reads the same as before; base.qcow2 may hold a part of the data "
+        "already, so do not use it or the layers between by themselves; "
+        f"backchain recover '{folder}' finishes the job or leaves it"
+    )
+    told = error_of(backchain("graph", sn1), 0)
+    assert told.startswith("interrupted: commit into base.qcow2, begun ")
+    assert told.endswith(f"; backchain recover '{folder}' finishes the job or leaves it")
+    assert backchain("recover", "--undo", "-y", folder).returncode == 0
+    assert backchain("graph", sn1).stderr == ""
+
+
+def test_a_cancelled_pull_that_leaves_nothing_has_no_way_to_go_on(tmp_path: Path) -> None:
+    top = of_8_mib(tmp_path, "base", "sn1", "top")[-1]
+    done = stopped_amid("pull", top, number=signal.SIGINT)
+    assert done.stderr.endswith("backchain: cancelled by the user; the chain reads the same as before\n")
+    assert backchain("graph", top).stderr == ""
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,9 +11,10 @@ import pytest
 from backchain.journal import is_journal
 from tests.core import qemu
 from tests.core.images import chain_of
-from tests.tui.command_line import TIMEOUT, backchain, error_of
+from tests.tui.command_line import backchain, error_of, stopped_amid
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
 
 MIB = 1 << 20
@@ -220,19 +218,6 @@ def test_a_kept_top_reads_on_through_what_is_invalid(chain: list[Path], tmp_path
 # --- recover ----------------------------------------------------------------------------------------------------------
 
 
-def killed_amid(verb: list[str | Path]) -> None:
-    """Start an operation, slowly, and kill it when data is on its way."""
-    command = [sys.executable, "-m", "backchain_tui", *map(str, verb), "-y", "--progress", "json", "-r", "1M"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    end = time.monotonic() + TIMEOUT
-    for line in process.stderr:
-        if json.loads(line)["clusters"] > 0 or time.monotonic() > end:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait(TIMEOUT)
-
-
 @pytest.mark.parametrize(
     ("verb", "rest"), [("commit", "commit"), ("pull", "pull"), ("rebase", "rebase"), ("commit-active", "commit")]
 )
@@ -246,7 +231,7 @@ def test_an_interrupted_job_is_told_of_and_finished_or_left(
         "pull": ["pull", sn3], "rebase": ["rebase", "-b", "", sn3],
     }  # fmt: skip
     view = qemu.view(sn3)
-    killed_amid(commands[verb])
+    stopped_amid(*commands[verb], number=signal.SIGKILL)
     assert qemu.view(sn3) == view
     told = document(backchain("recover", "--json", tmp_path))["interrupted"]
     assert [(t["operation"], t["remaining"]) for t in told] == [(rest, rest)]
@@ -273,7 +258,7 @@ def mark_dirty(image: Path, *, dirty: bool) -> None:
 def test_a_job_is_remembered_until_all_is_tidied_up(chain: list[Path], tmp_path: Path) -> None:
     """An image that another program has left dirty keeps what leaked, and that is no success to be forgotten."""
     _, _, _, sn3 = chain
-    killed_amid(["pull", sn3])
+    stopped_amid("pull", sn3, number=signal.SIGKILL)
     leaked = not qemu.check(sn3).clean
     mark_dirty(sn3, dirty=True)
     for options in ([], ["--json"], ["-q"]):

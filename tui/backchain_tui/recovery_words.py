@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -32,16 +33,28 @@ def story(record: Record, rest: Operation | None) -> list[str]:
     intent = record.intent
     lines = [f"It was interrupted while {record.stage if record.stage != 'abandoned' else 'at work'}."]
     if intent.operation == "commit":
-        lines.append(
-            "The machine's own chain reads the same as before. "
-            f"{_name(intent.target)} may hold a part of the data already, so do not use it or the layers between "
-            "by themselves."
-        )
+        lines.append(f"The machine's own chain reads the same as before. {_caution(record)}.")
     elif intent.operation != "delete":
         lines.append("Every image reads the same as before.")
     lines.append("Finishing does what is left of it." if rest is not None else "Nothing is left to be done.")
     lines.append("Undoing leaves the chain as it is, gives leaked clusters back, and forgets the job.")
     return lines
+
+
+def _caution(record: Record) -> str:
+    """Say what an interrupted commit has made of its base."""
+    name = _name(record.intent.target)
+    return f"{name} may hold a part of the data already, so do not use it or the layers between by themselves"
+
+
+def way_on(record: Record) -> str:
+    """Say what an interrupted operation means for its images, and which command goes on, as the end of a line."""
+    from backchain.journal import state_folder
+
+    beside = record.path.parent
+    folder = record.intent.target.parent if beside == state_folder() else beside
+    command = f"backchain recover {printable(shlex.quote(str(folder)))} finishes the job or leaves it"
+    return f"{_caution(record)}; {command}" if record.intent.operation == "commit" else command
 
 
 def tidied_text(tidied: Tidied) -> str:

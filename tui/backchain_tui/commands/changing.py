@@ -280,6 +280,7 @@ def _run(plan: Plan, request: Request, *, remove_leftovers: bool, emit: Emit) ->
     except BackchainError as error:
         if request.as_json:
             emit(Result.unfinished(job, error).to_json())
+        _add_way_on(error, plan)
         raise
     with _done_already():
         if request.as_json:
@@ -304,6 +305,19 @@ def _done_already() -> Iterator[None]:
         pass
     except OSError as error:
         raise ImageIOError(f"standard output: {error.strerror}", "what was asked for is done") from error
+
+
+def _add_way_on(error: BackchainError, plan: Plan) -> None:
+    """Add to the error that ended a run the way on, where a journal remembers a job that is half done."""
+    from backchain.journal import read_journals
+    from backchain_tui.recovery_words import way_on
+
+    target = plan.info(plan.target).path
+    folders = {target.parent, *(plan.info(i).path.parent for i in plan.fingerprints)}
+    for record in read_journals(folders):
+        if record.interrupted and record.intent.target == target:
+            error.hint = "; ".join(part for part in (error.hint, way_on(record)) if part)
+            return
 
 
 def _remove_leftovers(

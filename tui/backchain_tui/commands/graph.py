@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backchain_tui.commands.options import scan_option, show_incomplete
+from backchain_tui.commands.options import scan_option, show_incomplete, show_interrupted
 from backchain_tui.streams import answer
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def graph(paths: tuple[Path, ...], scan: tuple[Path, ...], *, as_json: bool, as_
     found = discover(paths, scan=scan)
     answer(_render(found, as_json=as_json, as_dot=as_dot, ascii_only=ascii_only))
     show_incomplete(found)
+    show_interrupted(found)
 
 
 def _render(found: ChainGraph, *, as_json: bool, as_dot: bool, ascii_only: bool) -> str:

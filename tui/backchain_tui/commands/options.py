@@ -109,6 +109,16 @@ def _no_size(text: str) -> click.BadParameter:
     return click.BadParameter(f"{printable(text)!r} is not a size such as 10M, 1G or 4096")
 
 
+def show_interrupted(graph: ChainGraph) -> None:
+    """Say on standard error which jobs were interrupted, and how to go on with them."""
+    if not graph.interrupted:
+        return
+    from backchain_tui.recovery_words import headline, way_on
+
+    for record in graph.interrupted:
+        complain(f"interrupted: {headline(record)}; {way_on(record)}")
+
+
 def show_incomplete(graph: ChainGraph) -> None:
     """Say on standard error what was not looked at: overlays may hide there."""
     for line in graph.incomplete:
