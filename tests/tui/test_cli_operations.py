@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from backchain.journal import is_journal
 from tests.core import qemu
 from tests.core.images import chain_of
-from tests.tui.command_line import backchain, error_of, stopped_amid
+from tests.tui.command_line import backchain, error_of
 
 if TYPE_CHECKING:
     import subprocess
@@ -213,67 +212,3 @@ def test_a_kept_top_reads_on_through_what_is_invalid(chain: list[Path], tmp_path
     assert qemu.view(sn3) == seen != view
     assert backchain("delete", "-y", sn1, sn2).returncode == 0
     assert qemu.view(sn3) == seen
-
-
-# --- recover ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("verb", "rest"), [("commit", "commit"), ("pull", "pull"), ("rebase", "rebase"), ("commit-active", "commit")]
-)
-@pytest.mark.parametrize("way", ["--finish", "--undo"])
-def test_an_interrupted_job_is_told_of_and_finished_or_left(
-    chain: list[Path], tmp_path: Path, verb: str, rest: str, way: str
-) -> None:
-    base, _, sn2, sn3 = chain
-    commands: dict[str, list[str | Path]] = {
-        "commit": ["commit", "-b", base, sn2], "commit-active": ["commit", "-b", base, sn3],
-        "pull": ["pull", sn3], "rebase": ["rebase", "-b", "", sn3],
-    }  # fmt: skip
-    view = qemu.view(sn3)
-    stopped_amid(*commands[verb], number=signal.SIGKILL)
-    assert qemu.view(sn3) == view
-    told = document(backchain("recover", "--json", tmp_path))["interrupted"]
-    assert [(t["operation"], t["remaining"]) for t in told] == [(rest, rest)]
-    assert rest in backchain("recover", tmp_path).stdout
-    done = backchain("recover", way, "-y", "--json", tmp_path)
-    assert done.returncode == 0, done.stderr
-    results = document(done)["finished" if way == "--finish" else "undone"]
-    assert [r["operation"] for r in results] == [rest]
-    assert document(backchain("recover", "--json", tmp_path))["interrupted"] == []
-    assert qemu.view(sn3) == view
-    for path in chain:
-        assert qemu.check(path).clean, qemu.check(path).text
-    wanted = {"commit": "base.qcow2", "commit-active": "base.qcow2", "pull": None, "rebase": None}[verb]
-    assert backing(sn3) == (wanted if way == "--finish" else "sn2.qcow2")
-
-
-def mark_dirty(image: Path, *, dirty: bool) -> None:
-    """Set or clear the dirty bit, as QEMU does while it writes with lazy refcounts."""
-    with image.open("r+b") as file:
-        file.seek(79)
-        file.write(bytes([dirty]))
-
-
-def test_a_job_is_remembered_until_all_is_tidied_up(chain: list[Path], tmp_path: Path) -> None:
-    """An image that another program has left dirty keeps what leaked, and that is no success to be forgotten."""
-    _, _, _, sn3 = chain
-    stopped_amid("pull", sn3, number=signal.SIGKILL)
-    leaked = not qemu.check(sn3).clean
-    mark_dirty(sn3, dirty=True)
-    for options in ([], ["--json"], ["-q"]):
-        refused = backchain("recover", "--undo", "-y", *options, tmp_path)
-        assert "sn3.qcow2: incompatible features 0x1 are not written; mend it" in error_of(refused, 4)
-    assert [t["operation"] for t in document(backchain("recover", "--json", tmp_path))["interrupted"]] == ["pull"]
-    mark_dirty(sn3, dirty=False)
-    done = document(backchain("recover", "--undo", "-y", "--json", tmp_path))["undone"]
-    assert [bool(d["leaked_clusters"]) for d in done] == [leaked]
-    assert qemu.check(sn3).clean
-    assert document(backchain("recover", "--json", tmp_path))["interrupted"] == []
-
-
-def test_nothing_to_recover(tmp_path: Path) -> None:
-    assert backchain("recover", tmp_path).stdout == "No interrupted job was found.\n"
-    assert document(backchain("recover", "--json", cwd=tmp_path)) == {"interrupted": []}
-    assert "exclude each other" in error_of(backchain("recover", "--finish", "--undo", tmp_path), 2)
-    assert "is not a folder" in error_of(backchain("recover", tmp_path / "nowhere"), 4)

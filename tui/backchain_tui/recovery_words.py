@@ -6,6 +6,7 @@ import shlex
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from backchain.errors import BackchainError
 from backchain.filename import printable
 from backchain_tui import formatting as fmt
 
@@ -17,33 +18,37 @@ if TYPE_CHECKING:
     from backchain.recovery import Tidied
 
 
-def headline(record: Record) -> str:
-    """Name an interrupted operation in one line."""
+def headline(record: Record, place: Path | None = None) -> str:
+    """Name an interrupted operation in one line; with a `place`, images that are elsewhere by their paths."""
     intent = record.intent
-    return f"{printable(intent.operation)} into {_name(intent.target)}, begun {_when(record.started)}"
+    return f"{printable(intent.operation)} into {_name(intent.target, place)}, begun {_when(record.started)}"
 
 
-def story(record: Record, rest: Operation | None) -> list[str]:
+def story(record: Record, rest: Operation | BackchainError | None, place: Path | None = None) -> list[str]:
     """Say what an interrupted operation left, and what the two ways on would do.
 
     Args:
         record: Its journal.
-        rest: What remains to be done, or None.
+        rest: What remains to be done; the error that keeps it from being done; or None.
+        place: Images that are elsewhere are named by their paths.
     """
     intent = record.intent
     lines = [f"It was interrupted while {record.stage if record.stage != 'abandoned' else 'at work'}."]
     if intent.operation == "commit":
-        lines.append(f"The machine's own chain reads the same as before. {_caution(record)}.")
-    elif intent.operation != "delete":
+        lines.append(f"The machine's own chain reads the same as before. {_caution(record, place)}.")
+    elif intent.operation != "delete" and not intent.arguments.get("unsafe"):
         lines.append("Every image reads the same as before.")
-    lines.append("Finishing does what is left of it." if rest is not None else "Nothing is left to be done.")
+    if isinstance(rest, BackchainError):
+        lines.append(f"It cannot be finished: {printable(rest.message)}.")
+    else:
+        lines.append("Finishing does what is left of it." if rest is not None else "Nothing is left to be done.")
     lines.append("Undoing leaves the chain as it is, gives leaked clusters back, and forgets the job.")
     return lines
 
 
-def _caution(record: Record) -> str:
+def _caution(record: Record, place: Path | None = None) -> str:
     """Say what an interrupted commit has made of its base."""
-    name = _name(record.intent.target)
+    name = _name(record.intent.target, place)
     return f"{name} may hold a part of the data already, so do not use it or the layers between by themselves"
 
 
@@ -57,10 +62,11 @@ def way_on(record: Record) -> str:
     return f"{_caution(record)}; {command}" if record.intent.operation == "commit" else command
 
 
-def tidied_text(tidied: Tidied) -> str:
-    """Say what was tidied up, in one line."""
-    parts = [f"{fmt.counted(n, 'leaked cluster')} of {_name(path)} given back" for path, n in tidied.leaks.items()]
-    parts += [f"{_name(path)} removed" for path in tidied.removed]
+def tidied_text(tidied: Tidied, place: Path | None = None) -> str:
+    """Say what was tidied up, in one line; with a `place`, images that are elsewhere by their paths."""
+    leaks = tidied.leaks.items()
+    parts = [f"{fmt.counted(n, 'leaked cluster')} of {_name(path, place)} given back" for path, n in leaks]
+    parts += [f"{_name(path, place)} removed" for path in tidied.removed]
     parts += [f"not tidied up: {printable(line)}" for line in tidied.problems]
     if tidied.kept:
         parts.append("the job is remembered until that is mended and it is undone again")
@@ -81,5 +87,5 @@ def _when(started: str) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} {moment.tzname() or ''}".rstrip()
 
 
-def _name(path: Path) -> str:
-    return printable(path.name)
+def _name(path: Path, place: Path | None) -> str:
+    return printable(path.name if place in {None, path.parent} else str(path))

@@ -203,7 +203,7 @@ def execute(
         operation: What is asked for.
         request: The options that every changing command takes.
         remove_leftovers: Remove what the operation leaves behind, when the rest was verified as a whole.
-        emit: Takes the result's JSON document, where one is asked for.
+        emit: Takes the JSON document of the result, or of the plan with -n, where one is asked for.
 
     Raises:
         BackchainError: The plan is blocked, the answer was no, or the run failed.
@@ -217,7 +217,7 @@ def execute(
     plan = make_plan(graph, operation, engine="builtin")
     refusal = plan.refusal(frozenset(request.force))
     if request.dry_run:
-        _show_plan(plan, as_json=request.as_json)
+        _show_plan(plan, request, emit)
         return refusal.exit_code if refusal is not None else 0
     if refusal is not None:
         if request.as_json:
@@ -230,11 +230,11 @@ def execute(
     return _run(plan, request, remove_leftovers=remove_leftovers, emit=emit)
 
 
-def _show_plan(plan: Plan, *, as_json: bool) -> None:
+def _show_plan(plan: Plan, request: Request, emit: Emit) -> None:
     from backchain_tui.plan_text import plan_text
 
-    if as_json:
-        print_json(plan.to_json())
+    if request.as_json:
+        emit(plan.to_json())
     else:
         say(plan_text(plan), nl=False)
 

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backchain.errors import ImageError, UsageError
-from backchain_tui.commands.changing import Emit, Request, changing_options, execute, print_json
-from backchain_tui.streams import say
+from backchain.errors import BackchainError, ImageError, JobCancelledError, UsageError
+from backchain_tui.commands.changing import Request, changing_options, execute, print_json
+from backchain_tui.streams import complain, say
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from backchain.graph import ChainGraph
     from backchain.journal import Record
     from backchain.operations import Operation
     from backchain.recovery import Tidied
+
+_MILDEST_FIRST = (0, 5, 2, 3, 4, 6, 1)
+"""Exit statuses, from what passes by itself to what nobody expects: the worst of several jobs is the command's."""
 
 
 @click.command(short_help="what an interrupted job left, and the way on")
@@ -26,7 +32,7 @@ def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) 
     """Tell of the jobs in FOLDER (default: this folder) that died amid their work, and finish or undo them.
 
     Nothing is lost by an interrupted job: the chain reads the same at every moment. Without --finish or --undo this
-    only tells.
+    only tells; --finish -n shows the plan of what is left, too.
     """
     from backchain.errors import MissingImageError
     from backchain.journal import read_journals
@@ -37,93 +43,175 @@ def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) 
     if not place.is_dir():
         raise MissingImageError(f"{place} is not a folder")
     records = [r for r in read_journals([place]) if r.interrupted]
-    if not (finish or undo) or request.dry_run:
-        return _tell(records, as_json=request.as_json)
-    results: list[dict[str, Any]] = []
-    tidied = [_finish(r, request, results.append) if finish else _undo(r, request, results.append) for r in records]
-    if request.as_json:
-        print_json({"finished" if finish else "undone": results})
-    elif not records and not request.quiet:
-        say("No interrupted job was found.")
-    if kept := [t for t in tidied if t.kept]:
-        raise ImageError(
-            f"not tidied up: {'; '.join(line for t in kept for line in t.problems)}",
-            "mend it (qemu-img check -r all) and run recover --undo again, the job is remembered until then",
-        )
-    return 0
+    recovery = _Recovery(place, request)
+    if not request.dry_run and (finish or undo):
+        way = (recovery.finish, "finished") if finish else (recovery.undo, "undone")
+        status = recovery.each(records, *way)
+        if not (records or request.as_json or request.quiet):
+            say("No interrupted job was found.")
+        return status
+    status = recovery.each(records, recovery.preview if finish else recovery.tell, "interrupted")
+    if not request.as_json:
+        hint = "backchain recover --finish goes on with what is left, --undo leaves it."
+        say(hint if records else "No interrupted job was found.")
+    return status
 
 
-def _tell(records: list[Record], *, as_json: bool) -> int:
-    from backchain_tui.recovery_words import headline, story
+class _Recovery:
+    """Deals with interrupted jobs, one after the other, and collects what is to be said of each as JSON."""
 
-    if as_json:
-        print_json({"interrupted": [_to_json(r) for r in records]})
+    def __init__(self, place: Path, request: Request) -> None:
+        self._place = place
+        self._request = request
+        self._speaks = not (request.as_json or request.quiet)
+        self._entries: list[dict[str, Any]] = []
+
+    def each(self, records: Sequence[Record], deed: Callable[[Record], int], name: str) -> int:
+        """Do a deed to each job; one that fails keeps none of the others from its turn, unless it was cancelled.
+
+        Args:
+            records: The journals.
+            deed: Deals with one job, and gives an exit status.
+            name: What the entries are called in the JSON document, which is printed in any case.
+
+        Returns:
+            The worst exit status.
+
+        Raises:
+            JobCancelledError: The user cancelled.
+            click.Abort: The answer was no.
+        """
+        worst = 0
+        try:
+            for record in records:
+                before = len(self._entries)
+                try:
+                    status = deed(record)
+                except JobCancelledError:
+                    raise
+                except BackchainError as error:
+                    complain(f"{self._headline(record)}: {error}")
+                    self._note(record, error, before)
+                    status = error.exit_code
+                worst = max(worst, status, key=_MILDEST_FIRST.index)
+        finally:
+            if self._request.as_json:
+                print_json({name: self._entries})
+        return worst
+
+    def tell(self, record: Record) -> int:
+        """Tell of a job."""
+        from backchain_tui.recovery_words import story
+
+        left = _left(record)
+        self._entries.append(_to_json(record, left))
+        if not self._request.as_json:
+            say(self._headline(record))
+            for line in story(record, left, self._place):
+                say(f"  {line}")
         return 0
-    for record in records:
-        say(headline(record))
-        for line in story(record, _rest(record)):
-            say(f"  {line}")
-    if records:
-        say("backchain recover --finish goes on with what is left, --undo leaves it.")
-    else:
-        say("No interrupted job was found.")
-    return 0
+
+    def preview(self, record: Record) -> int:
+        """Tell of a job, and show the plan of what is left of it; give the status of its hazards.
+
+        Raises:
+            BackchainError: It cannot be finished.
+        """
+        from backchain.recovery import graph_of, what_remains
+
+        self.tell(record)
+        graph, entry = graph_of(record), self._entries[-1]
+        rest = what_remains(record, graph)
+        return execute(graph, rest, self._request, emit=lambda plan: entry.update(plan=plan)) if rest is not None else 0
+
+    def finish(self, record: Record) -> int:
+        """Run what remains, one operation after the other, each planned anew, and tidy up.
+
+        Raises:
+            BackchainError: One of them is blocked or fails; the journal stays.
+        """
+        from backchain import recovery
+
+        done: list[Operation] = []
+
+        def perform(graph: ChainGraph, rest: Operation) -> None:
+            execute(graph, rest, self._request, emit=self._entries.append)
+            done.append(rest)
+
+        tidied = recovery.finish(record, perform)
+        if not done:
+            self._entries.append(_tidied_json(record, tidied))
+        return self._close(record, tidied, "finished" if done else "nothing was left to be done", "--finish")
+
+    def undo(self, record: Record) -> int:
+        """Ask, and tidy up.
+
+        Raises:
+            BackchainError: An image is in use, writing failed, or not all could be tidied up; the journal stays.
+            click.Abort: The answer was no.
+        """
+        from backchain.recovery import tidy_up
+
+        if not self._request.yes:
+            click.confirm(f"{self._headline(record)}: leave it as it is and forget it?", abort=True, err=True)
+        tidied = tidy_up(record)
+        self._entries.append(_tidied_json(record, tidied))
+        return self._close(record, tidied, "left as it is", "--undo")
+
+    def _headline(self, record: Record) -> str:
+        from backchain_tui.recovery_words import headline
+
+        return headline(record, self._place)
+
+    def _close(self, record: Record, tidied: Tidied, outcome: str, again: str) -> int:
+        """Say what became of a job that is not interrupted any more.
+
+        Raises:
+            ImageError: The journal stays, as not all could be tidied up.
+        """
+        from backchain_tui.recovery_words import tidied_text
+
+        if self._speaks:
+            say(f"{self._headline(record)}: {outcome}; {tidied_text(tidied, self._place)}")
+        if tidied.kept:
+            raise ImageError(
+                f"not tidied up: {'; '.join(tidied.problems)}",
+                f"mend it (qemu-img check -r all) and run recover {again} again, the job is remembered until then",
+            )
+        return 0
+
+    def _note(self, record: Record, error: BackchainError, before: int) -> None:
+        """Put an error into the entry that a job has got since there were `before`, or into one of its own."""
+        if len(self._entries) == before or self._entries[-1].get("status") == "done":
+            self._entries.append(_named(record) | {"status": "failed"})
+        self._entries[-1].setdefault("error", error.message)
 
 
-def _rest(record: Record) -> Operation | None:
-    from backchain.errors import BackchainError
+def _left(record: Record) -> Operation | BackchainError | None:
+    """Give what is left of a job; the error that keeps it from being finished; or None."""
     from backchain.recovery import graph_of, what_remains
 
     try:
         return what_remains(record, graph_of(record))
-    except BackchainError:
-        return None
+    except BackchainError as error:
+        return error
 
 
-def _to_json(record: Record) -> dict[str, Any]:
-    rest = _rest(record)
-    return {
-        "journal": str(record.path),
-        "operation": record.intent.operation,
-        "target": str(record.intent.target),
-        "stage": str(record.stage),
-        "started": record.started,
-        "remaining": rest.name if rest is not None else None,
-    }
+def _named(record: Record) -> dict[str, Any]:
+    return {"operation": record.intent.operation, "target": str(record.intent.target)}
 
 
-def _finish(record: Record, request: Request, emit: Emit) -> Tidied:
-    """Run what remains, one operation after the other, each planned anew, and tidy up; `emit` takes their results.
-
-    Raises:
-        BackchainError: One of them is blocked or fails; the journal stays.
-    """
-    from backchain import recovery
-
-    return recovery.finish(record, lambda graph, rest: execute(graph, rest, request, emit=emit))
+def _to_json(record: Record, left: Operation | BackchainError | None) -> dict[str, Any]:
+    known = {"journal": str(record.path)} | _named(record) | {"stage": str(record.stage), "started": record.started}
+    if isinstance(left, BackchainError):
+        return known | {"remaining": None, "error": left.message}
+    return known | {"remaining": left.name if left is not None else None}
 
 
-def _undo(record: Record, request: Request, emit: Emit) -> Tidied:
-    """Ask, and tidy up; `emit` takes what that came to.
-
-    Raises:
-        BackchainError: An image is in use, or writing failed; the journal stays.
-        click.Abort: The answer was no.
-    """
-    from backchain.recovery import tidy_up
-    from backchain_tui.recovery_words import headline, tidied_text
-
-    if not request.yes:
-        click.confirm(f"{headline(record)}: leave it as it is and forget it?", abort=True, err=True)
-    tidied = tidy_up(record)
-    if not request.quiet and not request.as_json:
-        say(f"{headline(record)}: {tidied_text(tidied)}")
-    emit({
-        "operation": record.intent.operation,
-        "target": str(record.intent.target),
+def _tidied_json(record: Record, tidied: Tidied) -> dict[str, Any]:
+    return _named(record) | {
         "leaked_clusters": {str(p): n for p, n in tidied.leaks.items()},
         "removed": [str(p) for p in tidied.removed],
         "problems": list(tidied.problems),
         "kept": tidied.kept,
-    })  # fmt: skip
-    return tidied
+    }
