@@ -24,7 +24,7 @@ from backchain.pending import find_path, links_are_changed, pending_links
 from backchain.qcow2.writer import Qcow2Writer, require_writable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from backchain.graph import ChainGraph
     from backchain.image import Fingerprint, ImageId
@@ -52,21 +52,30 @@ class Tidied:
     kept: bool
 
 
-def graph_of(record: Record) -> ChainGraph:
-    """Read the images that an interrupted operation concerns, as far as they are still there."""
+def graph_of(record: Record, scan: Sequence[Path] = ()) -> ChainGraph:
+    """Read the images that an interrupted operation concerns, as far as they are still there.
+
+    Args:
+        record: Its journal.
+        scan: Folders in which overlays may lie, besides those of the images.
+
+    Raises:
+        MissingImageError: One of these folders does not exist.
+    """
     named = [record.intent.target, *(w.path for w in record.intent.written)]
     named += [k.backing for k in record.intent.links if k.backing]
     named += [Path(v) for v in record.intent.arguments.values() if isinstance(v, str) and v.startswith("/")]
     paths = [p for p in dict.fromkeys(named) if p.is_file()]
-    return discover(paths)
+    return discover(paths, scan=scan)
 
 
-def finish(record: Record, perform: Callable[[ChainGraph, Operation], object]) -> Tidied:
+def finish(record: Record, perform: Callable[[ChainGraph, Operation], object], scan: Sequence[Path] = ()) -> Tidied:
     """Do what is left of an interrupted operation, and tidy up after it.
 
     Args:
         record: Its journal.
         perform: Plans and runs an operation on a graph; an error that it raises ends this, and the journal stays.
+        scan: Folders in which overlays may lie, besides those of the images.
 
     Raises:
         MissingImageError: An image that is needed for it is gone.
@@ -74,7 +83,7 @@ def finish(record: Record, perform: Callable[[ChainGraph, Operation], object]) -
         ImageIOError: Writing failed.
     """
     done: Operation | None = None
-    while (rest := what_remains(record, graph := graph_of(record))) is not None:
+    while (rest := what_remains(record, graph := graph_of(record, scan))) is not None:
         if rest == done:  # a copy that is done leaves no trace by which it could be told
             break
         perform(graph, rest)

@@ -178,6 +178,29 @@ def test_a_job_whose_images_are_gone_is_told_of_and_in_the_document(chain: list[
         assert "sn2.qcow2 is gone" in entry["error"]
 
 
+def test_jobs_in_folders_below_are_found(tmp_path: Path) -> None:
+    below = tmp_path / "machines" / "one"
+    below.mkdir(parents=True)
+    top = filled(below, "base", "top")[-1]
+    stopped_amid("pull", top, number=signal.SIGKILL)
+    assert [e["target"] for e in told(tmp_path)] == [str(top)]
+    assert backchain("recover", "--finish", "-y", tmp_path).returncode == 0
+    assert backing(top) is None
+
+
+def test_overlays_that_lie_elsewhere_are_weighed(chain: list[Path], tmp_path: Path) -> None:
+    """A commit that is finished would harm an overlay of its base as one that is begun would."""
+    base, *_, sn3 = chain
+    stopped_amid("commit", "-b", base, sn3, number=signal.SIGKILL)
+    elsewhere = tmp_path.parent / f"{tmp_path.name}-elsewhere"
+    elsewhere.mkdir()
+    qemu.create(elsewhere / "other.qcow2", None, backing=base)
+    done = backchain("recover", "--finish", "-y", "--scan", elsewhere, tmp_path)
+    assert done.returncode == 3
+    assert "sibling-corruption" in done.stderr
+    assert "other.qcow2" in done.stderr
+
+
 # --- what is said -----------------------------------------------------------------------------------------------------
 
 

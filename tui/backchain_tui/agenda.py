@@ -11,6 +11,7 @@ from backchain.operations import Delete
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from backchain.graph import ChainGraph
     from backchain.journal import Record
@@ -96,11 +97,11 @@ class Steps(Agenda):
 class Recovery(Agenda):
     """What remains of an interrupted operation: found out anew after each step."""
 
-    def __init__(self, record: Record) -> None:
-        """Take the journal of the operation."""
+    def __init__(self, record: Record, scan: Sequence[Path]) -> None:
+        """Take the journal of the operation, and the folders in which overlays may lie."""
         from backchain.recovery import graph_of
 
-        super().__init__(lambda: graph_of(record))
+        super().__init__(lambda: graph_of(record, scan))
         self._record = record
         self._done: Operation | None = None
         self._over = False

@@ -29,20 +29,20 @@ _MILDEST_FIRST = (0, 5, 2, 3, 4, 6, 1)
 @click.option("--undo", is_flag=True, help="Leave the chains as they are, give leaked clusters back, forget the jobs.")
 @changing_options
 def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) -> int:
-    """Tell of the jobs in FOLDER (default: this folder) that died amid their work, and finish or undo them.
+    """Tell of the jobs in FOLDER (default: this folder) and below that died amid their work; finish or undo them.
 
     Nothing is lost by an interrupted job: the chain reads the same at every moment. Without --finish or --undo this
     only tells; --finish -n shows the plan of what is left, too.
     """
+    from backchain.discover import discover
     from backchain.errors import MissingImageError
-    from backchain.journal import read_journals
 
     if finish and undo:
         raise UsageError("--finish and --undo exclude each other")
     place = (folder or Path()).absolute()
     if not place.is_dir():
         raise MissingImageError(f"{place} is not a folder")
-    records = [r for r in read_journals([place]) if r.interrupted]
+    records = discover([place], scan=request.scan).interrupted
     recovery = _Recovery(place, request)
     if not request.dry_run and (finish or undo):
         way = (recovery.finish, "finished") if finish else (recovery.undo, "undone")
@@ -103,7 +103,7 @@ class _Recovery:
         """Tell of a job."""
         from backchain_tui.recovery_words import story
 
-        left = _left(record)
+        left = self._left(record)
         self._entries.append(_to_json(record, left))
         if not self._request.as_json:
             say(self._headline(record))
@@ -120,7 +120,7 @@ class _Recovery:
         from backchain.recovery import graph_of, what_remains
 
         self.tell(record)
-        graph, entry = graph_of(record), self._entries[-1]
+        graph, entry = graph_of(record, self._request.scan), self._entries[-1]
         rest = what_remains(record, graph)
         return execute(graph, rest, self._request, emit=lambda plan: entry.update(plan=plan)) if rest is not None else 0
 
@@ -138,7 +138,7 @@ class _Recovery:
             execute(graph, rest, self._request, emit=self._entries.append)
             done.append(rest)
 
-        tidied = recovery.finish(record, perform)
+        tidied = recovery.finish(record, perform, self._request.scan)
         if not done:
             self._entries.append(_tidied_json(record, tidied))
         return self._close(record, tidied, "finished" if done else "nothing was left to be done", "--finish")
@@ -157,6 +157,15 @@ class _Recovery:
         tidied = tidy_up(record)
         self._entries.append(_tidied_json(record, tidied))
         return self._close(record, tidied, "left as it is", "--undo")
+
+    def _left(self, record: Record) -> Operation | BackchainError | None:
+        """Give what is left of a job; the error that keeps it from being finished; or None."""
+        from backchain.recovery import graph_of, what_remains
+
+        try:
+            return what_remains(record, graph_of(record, self._request.scan))
+        except BackchainError as error:
+            return error
 
     def _headline(self, record: Record) -> str:
         from backchain_tui.recovery_words import headline
@@ -185,16 +194,6 @@ class _Recovery:
         if len(self._entries) == before or self._entries[-1].get("status") == "done":
             self._entries.append(_named(record) | {"status": "failed"})
         self._entries[-1].setdefault("error", error.message)
-
-
-def _left(record: Record) -> Operation | BackchainError | None:
-    """Give what is left of a job; the error that keeps it from being finished; or None."""
-    from backchain.recovery import graph_of, what_remains
-
-    try:
-        return what_remains(record, graph_of(record))
-    except BackchainError as error:
-        return error
 
 
 def _named(record: Record) -> dict[str, Any]:
