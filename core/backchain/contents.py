@@ -18,6 +18,7 @@ from backchain.clustermap import Qcow2Layer, map_window
 from backchain.errors import UnsupportedImageError
 from backchain.hostfile import COPY_CHUNK
 from backchain.image import naming
+from backchain.pausing import go_on
 from backchain.runs import ZERO_STATES, Runs, RunState, split_at
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backchain.clustermap import Layer
+    from backchain.pausing import Pause
 
 SECTOR = 512
 ASKED_AT_ONCE = 64
@@ -124,14 +126,18 @@ class _Side:
 class Comparison:
     """Two views through layers of their own, compared window by window."""
 
-    def __init__(self, one: Sequence[Layer], other: Sequence[Layer], *, limit: int | None = None) -> None:
+    def __init__(
+        self, one: Sequence[Layer], other: Sequence[Layer], *, limit: int | None = None, pause: Pause = go_on
+    ) -> None:
         """Compare the view through `one` with that through `other`; the same file may be among both.
 
         Args:
             one: Layers that the runs of the first view count in.
             other: Layers that the runs of the second view count in.
             limit: Bytes that `sectors` compares at most; what lies beyond counts as different, unread.
+            pause: Called between reads.
         """
+        self._pause = pause
         self._one, self._other, self._left = tuple(one), tuple(other), limit
         self._readers = GuestReader(one), GuestReader(other)
         numbers = {info: n for n, info in enumerate(dict.fromkeys(layer.info.id for layer in (*one, *other)))}
@@ -166,6 +172,7 @@ class Comparison:
         differ = np.zeros(len(edges), bool)
         wanted = (piece for piece in pieces if candidates[(piece[0] - start) // unit])
         while some := list(islice(wanted, ASKED_AT_ONCE)):
+            self._pause()
             self._ask_for_probes(some)
             for guest, length, first, second in some:
                 number = (guest - start) // unit
@@ -218,6 +225,7 @@ class Comparison:
                     yield guest, length
                     continue
             for offset in range(0, length, COPY_CHUNK):
+                self._pause()
                 part = min(COPY_CHUNK, length - offset)
                 data = self._read(0, guest, offset, part, first), self._read(1, guest, offset, part, second)
                 if data[0] != data[1]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.clustermap import Qcow2Layer
+from backchain.pausing import go_on
 from backchain.pieces import distinct
 from backchain.plan import CopyList
 from backchain.qcow2.allocator import Allocator
@@ -20,6 +21,7 @@ from backchain.raw import data_extents
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backchain.pausing import Pause
     from backchain.transfer import Transfer, Window
 
 _PAGE = 4096
@@ -80,11 +82,12 @@ def _add_up(sums: dict[int, int], layer: NDArray[np.int64], amount: NDArray[np.i
         sums[number] = sums.get(number, 0) + total
 
 
-def count(transfer: Transfer) -> Tally:
-    """Count a transfer's windows, and simulate what its target allocates."""
+def count(transfer: Transfer, pause: Pause = go_on) -> Tally:
+    """Count a transfer's windows, and simulate what its target allocates; `pause` is called between windows."""
     tally = Tally()
     growth = _Growth(transfer)
     for window in transfer.windows():
+        pause()
         tally.add(window, transfer.sources)
         growth.add(window)
     tally.growth, tally.space = growth.result()

@@ -13,13 +13,15 @@ import numpy as np
 from backchain.clustermap import map_window, open_layers
 from backchain.contents import ASKED_AT_ONCE, GuestReader, reads_zero
 from backchain.lookup import stored_within
+from backchain.pausing import go_on
 from backchain.pieces import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from backchain.clustermap import Layer
     from backchain.image import ImageInfo
+    from backchain.pausing import Pause
 
 BLOCK = 65536
 """Bytes that are hashed at once; samples are of this size."""
@@ -44,16 +46,14 @@ class Digest(Protocol):
         """Give the digest of all that was taken in."""
 
 
-def view_digest(
-    images: Sequence[ImageInfo], ranges: Sequence[Range], digest: Digest, pause: Callable[[], None] | None = None
-) -> bytes:
+def view_digest(images: Sequence[ImageInfo], ranges: Sequence[Range], digest: Digest, pause: Pause = go_on) -> bytes:
     """Hash what a chain reads in some ranges of guest bytes; what lies past its end counts as zeros.
 
     Args:
         images: The chain, top first.
         ranges: Ascending, apart from one another.
         digest: What hashes, with nothing in it yet.
-        pause: Called between the blocks that are read; what it raises ends this.
+        pause: Called between the blocks that are read.
 
     Raises:
         ImageError: An image cannot be opened or is damaged.
@@ -63,8 +63,7 @@ def view_digest(
         reader = GuestReader(layers)
         for part in _together(ranges, layers):
             for block, data in _blocks(_stored(layers, part).cut(BLOCK), reader):
-                if pause is not None:
-                    pause()
+                pause()
                 digest.update(b"%d:" % block)
                 digest.update(data)
     return digest.digest()

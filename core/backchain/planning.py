@@ -20,6 +20,7 @@ from backchain.hazards import Facts, content_hazards, structural_hazards
 from backchain.hazards.links import invalid_images
 from backchain.image import ImageState, naming
 from backchain.operations import Delete, Rebase, Snapshot
+from backchain.pausing import go_on
 from backchain.plan import CopyList, Plan, Relink, Severity, SourceCopy, gravest_first
 from backchain.shapes import Shape, shape_of
 from backchain.transfer import transfer_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
     from backchain.operations import Operation, Transferring
+    from backchain.pausing import Pause
     from backchain.plan import Hazard
 
 _UNREADABLE = frozenset({"loop", "missing-backing"})
@@ -38,13 +40,16 @@ _TICK_NS = 20_000_000
 """Two writes within a tick of the kernel's clock (at most 10 ms) may leave a file with one time of change."""
 
 
-def make_plan(graph: ChainGraph, operation: Operation, *, engine: str = "builtin") -> Plan:
+def make_plan(
+    graph: ChainGraph, operation: Operation, *, engine: str = "builtin", pause: Pause = go_on
+) -> Plan:  # fmt: skip
     """Find out exactly what an operation would do.
 
     Args:
         graph: The images as they were found.
         operation: What is asked for; its images must be in the graph.
         engine: Name of the engine that shall run the plan.
+        pause: Called between reads: a rebase compares whole disks.
 
     Returns:
         The plan. Its graphs show no links of images that a commit has invalidated.
@@ -61,20 +66,20 @@ def make_plan(graph: ChainGraph, operation: Operation, *, engine: str = "builtin
         return plan_delete(graph, operation, engine)
     for hazard in invalid_images(graph, (operation.subject,)):
         raise BlockedError(f"{hazard.code}: {hazard.message}")
-    return _plan_transfer(graph, operation, engine)
+    return _plan_transfer(graph, operation, engine, pause)
 
 
-def _plan_transfer(graph: ChainGraph, operation: Transferring, engine: str) -> Plan:
+def _plan_transfer(graph: ChainGraph, operation: Transferring, engine: str, pause: Pause) -> Plan:
     shape = shape_of(graph, operation)
     relinks = tuple(_relink(graph, i, shape.new_backing, operation) for i in shape.relinked)
-    facts = Facts(graph, operation, shape, relinks)
+    facts = Facts(graph, operation, shape, relinks, pause)
     hazards = structural_hazards(facts)
     _outlast_the_clock(graph, shape)
     tally, numbers = Tally(), [shape.view.index(s) for s in shape.sources]
     cell_size = graph[shape.target].cluster_size or graph[shape.view[0]].cluster_size or 65536
     copies = CopyList.nothing(cell_size)
     if _countable(hazards, operation):
-        tally = _count(graph, shape)
+        tally = _count(graph, shape, pause)
         copies = tally.take_copy_list(cell_size)
         packed = {s: tally.packed.get(n, 0) for s, n in zip(shape.sources, numbers, strict=True)}
         hazards += content_hazards(facts, packed, tally.space)
@@ -118,11 +123,11 @@ def _relink(graph: ChainGraph, image: ImageId, new: ImageId | None, operation: T
     return Relink(image, old, new, name, kind)
 
 
-def _count(graph: ChainGraph, shape: Shape) -> Tally:
+def _count(graph: ChainGraph, shape: Shape, pause: Pause) -> Tally:
     images = dict.fromkeys((*shape.view, *(shape.below or ()))) if shape.sources else {}
     with open_layers([graph[i] for i in images], keyless=True) as layers, naming(graph[shape.target]):
-        transfer = transfer_of(shape, dict(zip(images, layers, strict=True)))
-        return count(transfer) if transfer is not None else Tally()
+        transfer = transfer_of(shape, dict(zip(images, layers, strict=True)), pause=pause)
+        return count(transfer, pause) if transfer is not None else Tally()
 
 
 def _after(graph: ChainGraph, shape: Shape, tally: Tally) -> tuple[ChainGraph, tuple[ImageId, ...]]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from backchain.clustermap import Qcow2Layer, map_backing, map_window
 from backchain.contents import Comparison
+from backchain.pausing import go_on
 from backchain.runs import Runs, RunState, overlay, split_at
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backchain.clustermap import Layer
+    from backchain.pausing import Pause
     from backchain.plan import CopyList
 
 
@@ -90,8 +92,9 @@ class Differing:
     """
 
     def __init__(
-        self, layers: Sequence[Layer], below: Sequence[Layer], sources: range, known: CopyList | None = None
-    ) -> None:
+        self, layers: Sequence[Layer], below: Sequence[Layer], sources: range, known: CopyList | None = None,
+        pause: Pause = go_on,
+    ) -> None:  # fmt: skip
         """Select what differs.
 
         Args:
@@ -99,6 +102,7 @@ class Differing:
             below: The new backing chain, top first; empty for none.
             sources: Indices of the layers that the moved data is counted for.
             known: What a plan has found to differ; nothing else is compared again then.
+            pause: Called between reads.
         """
         image = layers[0]
         assert isinstance(image, Qcow2Layer)
@@ -106,7 +110,7 @@ class Differing:
         self.backing_after = below[0].size if below else 0
         self._layers, self._below = layers, below
         self.looked_at = (*layers, *below)
-        self._comparison = Comparison(layers, (image, *below))
+        self._comparison = Comparison(layers, (image, *below), pause=pause)
         self._unit = image.file.header.subcluster_size
         self._cell = image.file.header.cluster_size
         self._known = known

@@ -22,6 +22,7 @@ import numpy as np
 from backchain.clustermap import Qcow2Layer, map_window
 from backchain.decisions import Had, TableChange, decide
 from backchain.image import naming
+from backchain.pausing import go_on
 from backchain.pieces import Pieces, distinct
 from backchain.runs import Runs, RunState, split_at
 from backchain.selection import Differing, Merged
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from backchain.clustermap import Layer
     from backchain.image import ImageId
+    from backchain.pausing import Pause
     from backchain.plan import CopyList
     from backchain.qcow2.header import Header
     from backchain.selection import Selection
@@ -239,7 +241,7 @@ def _rows(had: Had, keep: NDArray[np.bool_] | slice) -> Had:
 
 
 def transfer_of(
-    shape: Shape, layers: Mapping[ImageId, Layer], known: CopyList | None = None
+    shape: Shape, layers: Mapping[ImageId, Layer], known: CopyList | None = None, pause: Pause = go_on
 ) -> Transfer | None:  # fmt: skip
     """Describe the transfer of an operation.
 
@@ -247,6 +249,7 @@ def transfer_of(
         shape: The images that the operation concerns.
         layers: The open layer of each image that is read.
         known: The copy list of a plan that was made before: a rebase then compares nothing else again.
+        pause: Called between reads of what a rebase compares.
 
     Returns:
         The transfer, or None when no data moves: the operation changes links alone.
@@ -258,5 +261,5 @@ def transfer_of(
     numbers = [shape.view.index(s) for s in shape.sources]
     sources = range(numbers[0], numbers[-1] + 1)
     if shape.below is not None:
-        return Transfer(view, target, Differing(view, [layers[i] for i in shape.below], sources, known))
+        return Transfer(view, target, Differing(view, [layers[i] for i in shape.below], sources, known, pause))
     return Transfer(view, target, Merged(view, target, sources))

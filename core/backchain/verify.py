@@ -18,12 +18,14 @@ from backchain.digests import BLOCK, Range, view_digest
 from backchain.errors import VerificationError
 from backchain.image import read_image_info
 from backchain.operations import Commit
+from backchain.pausing import go_on
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId, ImageInfo
+    from backchain.pausing import Pause
     from backchain.plan import Plan
 
 BUDGET = 16 << 20
@@ -71,11 +73,11 @@ class Verifier:
             return self._extent
         return Extent.WHOLE if all(e.whole for e in self._expected) else Extent.SAMPLED
 
-    def before(self, pause: Callable[[], None]) -> None:
+    def before(self, pause: Pause) -> None:
         """Take the digests of what is read now.
 
         Args:
-            pause: Called again and again meanwhile; what it raises ends this.
+            pause: Called between reads.
 
         Raises:
             ImageError: An image that reads through the written ones is damaged.
@@ -88,12 +90,12 @@ class Verifier:
                 known[view] = _digest(_infos(self._plan.before, e.origin, fresh=False), e.ranges, pause)
             self._digests[e.image] = known[view]
 
-    def after(self, only: ImageId | None = None, pause: Callable[[], None] | None = None) -> None:
+    def after(self, only: ImageId | None = None, pause: Pause = go_on) -> None:
         """Compare with what is read through the chains of the plan's graph after; links need not have changed yet.
 
         Args:
             only: Compare this image alone.
-            pause: Called again and again meanwhile; what it raises ends this.
+            pause: Called between reads.
 
         Raises:
             VerificationError: An image reads differently.
@@ -147,7 +149,7 @@ def _samples(plan: Plan, size: int, count: int) -> tuple[Range, ...]:
     return tuple((b * BLOCK, min(size, (b + 1) * BLOCK)) for b in sorted(blocks) if b * BLOCK < size)
 
 
-def _digest(images: Sequence[ImageInfo], ranges: Sequence[Range], pause: Callable[[], None] | None) -> bytes:
+def _digest(images: Sequence[ImageInfo], ranges: Sequence[Range], pause: Pause) -> bytes:
     """Hash what is read, by SHA-256: processors have instructions for it, which take half the time of BLAKE2."""
     return view_digest(images, ranges, hashlib.sha256(), pause)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
+
+import pytest
 
 from backchain.operations import Rebase
 from backchain_tui.choice import RebaseChoice
@@ -29,9 +32,8 @@ from tests.tui.driving import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
-
     from backchain.graph import ChainGraph
+    from backchain.pausing import Pause
     from backchain_tui.screens.operation import OperationScreen
 
 
@@ -254,6 +256,36 @@ async def test_a_slow_plan_says_so_and_keeps_nobody(tmp_path: Path, monkeypatch:
     release.set()
 
 
+@pytest.mark.parametrize("key", ["escape", "left"])
+async def test_a_plan_that_nobody_waits_for_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    """It may be reading disks of a terabyte, and the next choice waits for its end."""
+    forest(tmp_path)
+    begun, ended = threading.Event(), threading.Event()
+    async with running(tmp_path) as (app, pilot):
+        plan = app.session.plan
+
+        def endless(graph: ChainGraph, wanted: Rebase, pause: Pause) -> object:
+            if begun.is_set():
+                return plan(graph, wanted, pause)
+            begun.set()
+            try:
+                while True:
+                    pause()
+                    time.sleep(0.001)
+            finally:
+                ended.set()
+
+        monkeypatch.setattr(app.session, "plan", endless)
+        await put_cursor(app, pilot, "sn3")
+        await pilot.press("r")
+        await until(pilot, begun.is_set)
+        assert not ended.is_set()
+        await pilot.press(key)
+        await until(pilot, ended.is_set)
+        if key == "left":
+            assert (await planned(app, pilot)).plan is not None
+
+
 async def test_plans_are_made_one_at_a_time_and_the_latest_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,10 +295,10 @@ async def test_plans_are_made_one_at_a_time_and_the_latest_wins(
     async with running(tmp_path) as (app, pilot):
         plan = app.session.plan
 
-        def slow(graph: ChainGraph, wanted: Rebase) -> object:
+        def slow(graph: ChainGraph, wanted: Rebase, pause: Pause) -> object:
             begun.append(graph[wanted.backing].label if wanted.backing is not None else "none")
             release.acquire(timeout=30)
-            return plan(graph, wanted)
+            return plan(graph, wanted, pause)
 
         monkeypatch.setattr(app.session, "plan", slow)
         await put_cursor(app, pilot, "sn3")

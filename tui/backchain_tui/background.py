@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, TypeVar
 
-from backchain.errors import BackchainError
+from backchain.errors import BackchainError, JobCancelledError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from textual.message_pump import MessagePump
+
+    from backchain.pausing import Pause
 
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -47,37 +49,63 @@ class Latest:
     def __init__(self, pump: MessagePump) -> None:
         """Work for a screen (or widget), as `in_background` does; once that is gone, nothing more is begun."""
         self._pump = pump
-        self._busy = False
+        self._busy: _Wanted | None = None
         self._next: Callable[[], None] | None = None
 
     def ask(
-        self, work: Callable[[], _T], done: Callable[[_T], object], failed: Callable[[BackchainError], object]
+        self, work: Callable[[Pause], _T], done: Callable[[_T], object], failed: Callable[[BackchainError], object]
     ) -> None:  # fmt: skip
-        """Do something as soon as what is being done has ended; nobody is told of that, nor of what waited so far.
+        """Do something as soon as what is being done has ended, which is told to end; nobody hears of that any more.
 
         Args:
-            work: What is to be done.
+            work: What is to be done; it calls the pause that it is given again and again, to be ended early.
             done: Takes the result.
             failed: Takes the error.
         """
 
         def begin() -> None:
-            self._busy = True
-            in_background(self._pump, work, lambda r: self._end(done, r), lambda e: self._end(failed, e))
+            wanted = self._busy = _Wanted()
+            in_background(
+                self._pump, lambda: work(wanted.check), lambda r: self._end(wanted, done, r),
+                lambda e: self._end(wanted, failed, e),
+            )  # fmt: skip
 
-        if self._busy:
+        self.forget()
+        if self._busy is not None:
             self._next = begin
         else:
             begin()
 
     def forget(self) -> None:
-        """Begin nothing of what waits."""
+        """Have what is being done end, and begin nothing of what waits."""
         self._next = None
+        if self._busy is not None:
+            self._busy.over = True
 
-    def _end(self, tell: Callable[[_U], object], outcome: _U) -> None:
-        self._busy = False
+    def _end(self, wanted: _Wanted, tell: Callable[[_U], object], outcome: _U) -> None:
+        self._busy = None
         begin, self._next = self._next, None
         if begin is not None:
             begin()
-        else:
+        elif not wanted.over:
             tell(outcome)
+
+
+class _Wanted:
+    """Whether anybody waits for a piece of work; written by the screen, read by the thread that works.
+
+    Attributes:
+        over: Nobody does any more.
+    """
+
+    def __init__(self) -> None:
+        self.over = False
+
+    def check(self) -> None:
+        """End the work if it is over; a `Pause`.
+
+        Raises:
+            JobCancelledError: It is.
+        """
+        if self.over:
+            raise JobCancelledError("it is no longer wanted")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from backchain.image import ImageState
+from backchain.pausing import go_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import Fingerprint, ImageId, ImageInfo
     from backchain.operations import Operation
+    from backchain.pausing import Pause
     from backchain.plan import Plan
     from backchain_tui.mapgrid import DiskMap
 
@@ -105,15 +107,20 @@ class Session:
             if image not in plan.invalidated:
                 self.unneeded[image] = plan.before[image].fingerprint
 
-    def plan(self, graph: ChainGraph, operation: Operation) -> tuple[Plan, int | None]:
+    def plan(self, graph: ChainGraph, operation: Operation, pause: Pause = go_on) -> tuple[Plan, int | None]:
         """Make a plan, and give the free space for its target in bytes (None where it is unknown).
+
+        Args:
+            graph: The images as they were found.
+            operation: What is asked for.
+            pause: Called between reads.
 
         Raises:
             BackchainError: The operation makes no sense on this graph, or an image cannot be read.
         """
         from backchain.planning import make_plan
 
-        plan = make_plan(graph, operation)
+        plan = make_plan(graph, operation, pause=pause)
         return plan, free_space(plan.info(plan.target).path)
 
 

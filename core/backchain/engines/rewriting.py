@@ -157,7 +157,7 @@ class Rewriting:
         plan = self._plan
         images = dict.fromkeys((*self._shape.view, *(self._shape.below or ())))
         layers = {i: make_layer(plan.before[i], self._descriptors[i]) for i in images if i in self._descriptors}
-        transfer = transfer_of(self._shape, layers, plan.copy_list)
+        transfer = transfer_of(self._shape, layers, plan.copy_list, self._job.check_cancelled)
         if transfer is None:
             return
         grow_to = self._grow_to()

@@ -94,7 +94,7 @@ def damaged_ranges(facts: Facts, victim: ImageId) -> tuple[tuple[tuple[int, int]
         held = [layers[i] for i in above]
         one = [*held, *(layers[i] for i in graph.chain(facts.target))]
         other = [*held, *(layers[i] for i in facts.view)]
-        comparison = Comparison(one, other, limit=COMPARED_BYTES)
+        comparison = Comparison(one, other, limit=COMPARED_BYTES, pause=facts.pause)
         end = min(held[0].size, layers[facts.view[0]].size)
         ranges = tuple(islice(comparison.ranges(end), _MOST_RANGES))
     return ranges, not comparison.exhausted and len(ranges) < _MOST_RANGES
@@ -154,7 +154,7 @@ def changed_ranges(facts: Facts, most: int = 1000) -> tuple[tuple[int, int], ...
         layers = {layer.info.id: layer for layer in opened}
         one = [layers[i] for i in facts.view]
         other = [one[0], *(layers[i] for i in below)]
-        return tuple(islice(Comparison(one, other).ranges(one[0].size), most))
+        return tuple(islice(Comparison(one, other, pause=facts.pause).ranges(one[0].size), most))
 
 
 # --- the base as it was -----------------------------------------------------------------------------------------------
@@ -187,6 +187,7 @@ def _references(facts: Facts) -> Iterator[Hazard]:
         info = facts.graph[image]
         if info.header is None or info.encrypted:
             continue
+        facts.pause()
         with open_layers([info]) as (layer,):
             file = layer.file  # type: ignore[attr-defined]
             try:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from backchain.operations import Rebase
+from backchain.pausing import go_on
 from backchain.plan import Severity
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
     from backchain.operations import Transferring
+    from backchain.pausing import Pause
     from backchain.plan import Relink
     from backchain.shapes import Shape
 
@@ -22,12 +24,16 @@ BLOCK, CONFIRM, WARN = Severity.BLOCK, Severity.CONFIRM, Severity.WARN
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the detectors look at: the graph, what is asked for, the images concerned, and the links to be written."""
+    """What the detectors look at: the graph, what is asked for, the images concerned, and the links to be written.
+
+    Those that read much call `pause` between reads.
+    """
 
     graph: ChainGraph
     operation: Transferring
     shape: Shape
     relinks: tuple[Relink, ...]
+    pause: Pause = go_on
 
     @property
     def view(self) -> tuple[ImageId, ...]:

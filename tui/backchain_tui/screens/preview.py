@@ -76,6 +76,10 @@ class PreviewScreen(RunningScreen):
         self._plan_timers: list[Timer] = []
         self._planner = Latest(self)
 
+    def on_unmount(self) -> None:
+        """Have a plan that is being made end: nobody waits for it any more."""
+        self._planner.forget()
+
     def where(self) -> frozenset[Where]:
         """Say what is the case now."""
         now = {Where.OPERATION, *_KINDS[self.choice.kind]}
@@ -114,7 +118,7 @@ class PreviewScreen(RunningScreen):
     def _start_plan(self, number: int) -> None:
         graph, operation = self.graph, self.choice.operation()
         self._planner.ask(
-            lambda: self.session.plan(graph, operation),
+            lambda pause: self.session.plan(graph, operation, pause),
             lambda found: self._planned(number, *found),
             lambda error: self._not_planned(number, error),
         )
