@@ -208,8 +208,6 @@ def execute(
     Raises:
         BackchainError: The plan is blocked, the answer was no, or the run failed.
     """
-    from backchain.engines.base import Result
-    from backchain.jobs import Job
     from backchain.planning import make_plan
 
     if not request.quiet:
@@ -221,13 +219,20 @@ def execute(
         return refusal.exit_code if refusal is not None else 0
     if refusal is not None:
         if request.as_json:
-            emit(Result.unfinished(Job(plan), refusal).to_json())
+            _emit_refused(plan, refusal, emit)
         raise _advised(refusal, plan, request)
     if not request.yes:
         _ask(plan)
     elif not request.quiet:
         _warn(plan)
     return _run(plan, request, remove_leftovers=remove_leftovers, emit=emit)
+
+
+def _emit_refused(plan: Plan, refusal: BackchainError, emit: Emit) -> None:
+    from backchain.engines.base import Result  # a plan alone needs no engine
+    from backchain.jobs import Job
+
+    emit(Result.unfinished(Job(plan), refusal).to_json())
 
 
 def _show_plan(plan: Plan, request: Request, emit: Emit) -> None:
