@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backchain.discover import discover
-from backchain.errors import UsageError
+from backchain.errors import StalePlanError, UsageError
 from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain.plan import Hazard, Severity
 from backchain.planning import make_plan
@@ -117,6 +117,20 @@ def test_neither_backing_file_is_changed(folders: Folders) -> None:
         image, into = node(graph, base / "p.qcow2"), node(graph, base / "base.qcow2")
         refusal(graph, Commit(into, image), "path-trap")
         assert codes(make_plan(graph, Pull(image, None))) == set(), "what the others read does not matter to it"
+
+
+def test_a_second_name_that_appears_after_the_plan(folders: Folders) -> None:
+    link, views = folders.sub / "link.qcow2", folders.views
+    aside = link.rename(folders.sub.parent / "aside")
+    overlay = (folders.sub / "o.qcow2").rename(folders.sub.parent / "o-aside")
+    graph = discover([folders.real / "mid.qcow2"], scan=[folders.sub])
+    plan = make_plan(graph, Pull(node(graph, folders.real / "mid.qcow2"), None))
+    assert not plan.stopping()
+    aside.rename(link)
+    with pytest.raises(StalePlanError, match="second name"):
+        run(plan)
+    overlay.rename(folders.sub / "o.qcow2")
+    assert folders.views == views
 
 
 def test_a_name_from_which_the_link_leads_nowhere(folders: Folders) -> None:
