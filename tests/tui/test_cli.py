@@ -133,6 +133,12 @@ def test_graph_of_a_long_chain_is_not_wide(tmp_path: Path) -> None:
     assert max(map(len, lines)) < 100
 
 
+def test_graph_calls_an_image_that_stands_alone_a_base_as_its_box_does(tmp_path: Path) -> None:
+    qemu.create(tmp_path / "alone.qcow2", 1 << 20)
+    row = backchain("graph", tmp_path).stdout.splitlines()[-1]
+    assert row.split()[:3] == ["alone.qcow2", "base", "qcow2"]
+
+
 def test_graph_json_is_the_contract(tmp_path: Path) -> None:
     chain_of(tmp_path, "base", "top")
     done = backchain("graph", "--json", tmp_path)

@@ -110,9 +110,9 @@ def _row(graph: ChainGraph, image: ImageId, prefix: str, folder: str) -> tuple[s
 def _role(graph: ChainGraph, info: ImageInfo) -> str:
     if info.state is not ImageState.OK:
         return str(info.state)
-    if graph.is_active(info.id):
-        return "active"
-    return "base" if graph.is_base(info.id) else ""
+    if graph.is_base(info.id):  # one that stands alone is both; the diagram calls it a base, too
+        return "base"
+    return "active" if graph.is_active(info.id) else ""
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
