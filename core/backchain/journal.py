@@ -36,8 +36,16 @@ _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors after which a journal is begun elsewhere: what makes room, a delete, needs one too."""
 _VERSION = 1
+_ARGUMENTS = {
+    "commit": {"base", "top", "keep_top"},
+    "pull": {"image", "base"},
+    "rebase": {"image", "backing", "unsafe", "backing_name", "backing_format"},
+    "snapshot": {"image", "overlay"},
+    "delete": {"images"},
+}
+"""What an operation of each name was asked for with."""
 _PATH_ARGUMENTS = {"base", "top", "image", "backing", "overlay"}
-"""Arguments of an operation that are a path, or None."""
+"""Those that are a path, or None."""
 
 
 class Stage(StrEnum):
@@ -326,7 +334,7 @@ def _to_json(intent: Intent, folder: Path) -> dict[str, Any]:
 
 def _from_lines(path: Path, lines: Sequence[bytes], *, alive: bool) -> Record | None:
     first = json.loads(lines[0]) if lines else {}
-    if first.get("backchain") != _VERSION:
+    if first.get("backchain") != _VERSION or set(first["arguments"]) != _ARGUMENTS[first["operation"]]:
         return None
     stages = [Stage.COPYING]
     for line in lines[1:]:

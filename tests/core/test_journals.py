@@ -236,6 +236,22 @@ def state() -> Path:
     return place
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"arguments": {}}, {"arguments": {"base": 1, "top": 2, "keep_top": 3}}, {"arguments": "x"}, {"operation": "mend"},
+     {"folder": 5}, {"target": None}, {"written": [None]}, {"links": [{}]}, {"invalidated": [{}]}],
+)  # fmt: skip
+def test_a_journal_that_makes_no_sense_is_none(tmp_path: Path, change: dict[str, object]) -> None:
+    """Whatever a file of that name holds, the images beside it can be worked on."""
+    scene = Scene("commit", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base")
+    first, rest = record.path.read_text().split("\n", 1)
+    record.path.write_text(json.dumps(json.loads(first) | change) + "\n" + rest)
+    assert read_journal(record.path) is None
+    graph = discover([scene.folder])
+    assert codes(graph, Snapshot(node(graph, scene.paths["base"]), scene.folder / "new.qcow2")) == set()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_the_journal_of_another_user_is_told_of_and_not_believed(tmp_path: Path) -> None:
     committed(tmp_path / "images")
