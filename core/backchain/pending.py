@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backchain.image import image_id
@@ -50,15 +51,28 @@ def spent_images(journals: Iterable[Record], graph: ChainGraph) -> frozenset[Ima
     """Give the images that a commit has invalidated, as its journal remembers, and that are still as they were then.
 
     They are so as soon as the last link is changed, whether or not the commit came to its end. They are known again
-    under any name, and in a copy of their folder by the name that they had.
+    under any name, and in a copy of their folder by the name that they had. Where the commit's target is older than the
+    commit all of it was brought back from a backup.
     """
     known = {f.lasting: i for i in graph if (f := graph[i].fingerprint) is not None}
     spent: set[ImageId | None] = set()
     for record in journals:
-        if record.stage is Stage.LEFT or (record.intent.operation == "commit" and links_are_changed(record, graph)):
+        done = record.stage is Stage.LEFT or (record.intent.operation == "commit" and links_are_changed(record, graph))
+        if done and not _is_undone(record, graph):
             for path, then in record.intent.invalidated:
                 spent |= {known.get(then.lasting), _unchanged_copy(graph, path, then)}
     return frozenset(i for i in spent if i is not None)
+
+
+def _is_undone(record: Record, graph: ChainGraph) -> bool:
+    """Whether the target was last written before the operation began."""
+    target = find_path(graph, str(record.intent.target))
+    written = graph[target].fingerprint if target is not None else None
+    try:
+        began = datetime.fromisoformat(record.started).timestamp()
+    except (ValueError, OverflowError):
+        return False
+    return written is not None and written.mtime_ns < began * 1e9
 
 
 def half_committed(graph: ChainGraph) -> frozenset[ImageId]:

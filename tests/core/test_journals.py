@@ -190,6 +190,31 @@ def test_invalid_images_are_known_elsewhere(tmp_path: Path, way: str) -> None:
     assert invalid(other) == {"new-name.qcow2" if way == "renamed in it" else "one.qcow2", "two.qcow2"}
 
 
+@pytest.mark.parametrize("way", ["in place", "as new files"])
+def test_what_was_brought_back_from_a_backup_is_valid(tmp_path: Path, way: str) -> None:
+    """All images are as they were before the commit, their times too; only the journal tells of it."""
+    folder, backup = tmp_path / "images", tmp_path / "backup"
+    folder.mkdir()
+    base, one, two, over = chain_of(folder, "base", "one", "two", "over")
+    qemu.io(two, "write -q -P 2 64k 64k")
+    for path in (base, one, two, over):  # a backup is older than what it is brought back for
+        os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns - 10**10))
+    view = qemu.view(over)
+    shutil.copytree(folder, backup)
+    graph = discover([folder])
+    perform(graph, Commit(node(graph, base), node(graph, two)))
+    assert invalid(folder) == {"one.qcow2", "two.qcow2"}
+    for path in (base, one, two, over):
+        if way == "as new files":
+            path.unlink()
+        shutil.copy2(backup / path.name, path)
+    assert read_journals([folder])
+    assert invalid(folder) == set()
+    assert qemu.view(over) == view
+    graph = discover([folder])
+    assert "needed-file" in codes(graph, Delete((node(graph, base),)))
+
+
 def test_an_image_that_was_written_since_is_not_taken_for_the_invalid_one(tmp_path: Path) -> None:
     _, one, *_ = committed(tmp_path / "images")
     qemu.create(one, 1 << 20)
