@@ -17,7 +17,7 @@ from backchain import locks
 from backchain.discover import discover
 from backchain.errors import BackchainError, ImageError, ImageIOError, MissingImageError, StalePlanError
 from backchain.filename import printable
-from backchain.image import naming, read_image_info, require_header, require_readable
+from backchain.image import ImageState, naming, read_image_info, require_header, require_readable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, read_journal
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
 from backchain.pending import find_path, links_are_changed, pending_links
@@ -131,6 +131,8 @@ def _rest_of_commit(record: Record, graph: ChainGraph) -> Operation | None:
         if len(pending) < len(links):
             return Rebase(_needed(graph, str(pending[0].image)), base, True, pending[0].name, pending[0].format)
     top = _needed(graph, arguments["top"])
+    if graph[top].state is ImageState.INVALID:  # the same was asked for again since, and is done
+        return None
     if base not in graph.chain(top):
         raise StalePlanError(
             f"{graph[base].display_path} is not below {graph[top].display_path} any more, so that the interrupted "

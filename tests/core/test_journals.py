@@ -92,6 +92,20 @@ def test_a_finish_with_one_overlay_less_copies_first(tmp_path: Path) -> None:
     assert qemu.view(over2) == scene.views[over2.name]
 
 
+@pytest.mark.parametrize("deed", ["commit", "commit-active", "pull", "rebase"])
+def test_what_was_done_by_another_run_is_not_left_to_be_done(tmp_path: Path, deed: str) -> None:
+    """Whoever asked for the rest of it, or for the same again, did not say that the job is over."""
+    scene = Scene(deed, "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base" if deed.startswith("commit") else "over")
+    while (rest := recovery.what_remains(record, graph := recovery.graph_of(record))) is not None:
+        perform(graph, rest)
+    assert [r.path for r in discover([scene.folder]).interrupted] == [record.path]
+    assert recovery.finish(record, lambda _, rest: pytest.fail(f"{rest} is left")).problems == ()
+    assert discover([scene.folder]).interrupted == ()
+    assert invalid(scene.folder) == ({"mid.qcow2", "top.qcow2"} if deed == "commit" else
+                                     {"mid.qcow2"} if deed == "commit-active" else set())  # fmt: skip
+
+
 def test_a_commit_that_was_overtaken_is_not_finished(tmp_path: Path) -> None:
     """The top was pulled free of its base since; which command was wrong is not the question."""
     scene = Scene("commit", "4k", tmp_path / "images")
