@@ -2,8 +2,9 @@
 
 A journal is a hidden file beside the images, one JSON object a line. The first line says what was asked for and which
 files it will touch; a line follows for every stage that is reached. It is locked (flock) while its writer lives, and
-removed at the end. Two kinds remain: one whose writer died or gave up amid a change (see `backchain.recovery`), and
-one that remembers the images which a commit has invalidated, until these are gone.
+removed at the end. Three kinds remain: one whose writer died or gave up amid a change (see `backchain.recovery`), one
+that remembers the images which a commit has invalidated, until these are gone, and one that remembers which images a
+commit that was given up has changed in part, until another is done.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Stage(StrEnum):
     """The operation ended by itself amid its work (cancelled, or an error); half of it is done."""
     LEFT = "left"
     """It is done; the journal remembers what it has invalidated."""
+    UNDONE = "undone"
+    """It was given up; the journal remembers what reads a mix of before and after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ class Record:
     @property
     def interrupted(self) -> bool:
         """Whether it tells of work that nobody will finish by himself."""
-        return not self.alive and self.stage is not Stage.LEFT
+        return not self.alive and self.stage not in {Stage.LEFT, Stage.UNDONE}
 
 
 class Journal:

@@ -6,7 +6,7 @@ import os
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from backchain.image import image_id
+from backchain.image import ImageState, image_id
 from backchain.journal import Stage
 
 if TYPE_CHECKING:
@@ -76,19 +76,29 @@ def _is_undone(record: Record, graph: ChainGraph) -> bool:
 
 
 def half_committed(graph: ChainGraph) -> frozenset[ImageId]:
-    """Give the images that by themselves may read a mix of before and after, as a commit through them was interrupted.
+    """Give the images that by themselves may read a mix of before and after, as a commit did not come to its end."""
+    records = [r for r in graph.surroundings.journals if r.interrupted or r.stage is Stage.UNDONE]
+    return frozenset(i for r in records for i in mixed_images(r, graph))
 
-    They are its base, unless all data is in place, and the layers between; what reads through the top is as before.
+
+def mixed_images(record: Record, graph: ChainGraph) -> tuple[ImageId, ...]:
+    """Give the images that read a mix of before and after because of an operation that did not come to its end.
+
+    They are a commit's base, unless all data is in place, and the layers between; what reads through the top is as it
+    was. There are none when the same was committed since.
     """
-    mixed: set[ImageId] = set()
-    for record in graph.interrupted:
-        if record.intent.operation != "commit" or links_are_changed(record, graph):
-            continue
-        base, top = (find_path(graph, record.intent.arguments[name]) for name in ("base", "top"))
-        chain = graph.chain(top) if top is not None else ()
-        if base in chain:
-            mixed.update(chain[1 : chain.index(base) + (not record.linking)])
-    return frozenset(mixed)
+    if record.intent.operation != "commit" or links_are_changed(record, graph):
+        return ()
+    base, top = (find_path(graph, record.intent.arguments[name]) for name in ("base", "top"))
+    chain = graph.chain(top) if top is not None and graph[top].state is not ImageState.INVALID else ()
+    return chain[1 : chain.index(base) + (not record.linking)] if base in chain else ()
+
+
+def is_settled(record: Record, graph: ChainGraph) -> bool:
+    """Whether a commit that was given up is over: nothing reads a mix any more, as far as the graph reaches."""
+    ends = [record.intent.arguments[name] for name in ("base", "top")]
+    unseen = any(os.path.lexists(path) and find_path(graph, path) is None for path in ends)
+    return not unseen and not mixed_images(record, graph)
 
 
 def _unchanged_copy(graph: ChainGraph, path: Path, then: Fingerprint) -> ImageId | None:

@@ -20,7 +20,7 @@ from backchain.filename import printable
 from backchain.image import ImageState, naming, read_image_info, require_header, require_readable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, read_journal
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
-from backchain.pending import find_path, links_are_changed, pending_links
+from backchain.pending import find_path, links_are_changed, mixed_images, pending_links
 from backchain.qcow2.writer import Qcow2Writer, require_writable
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def finish(record: Record, perform: Callable[[ChainGraph, Operation], object], s
             break
         perform(graph, rest)
         done = rest
-    return tidy_up(record)
+    return tidy_up(record, finished=True)
 
 
 def what_remains(record: Record, graph: ChainGraph) -> Operation | None:
@@ -169,11 +169,15 @@ def _as_it_was(graph: ChainGraph, path: Path, fingerprint: Fingerprint) -> Image
     return image if now is not None and now.lasting == fingerprint.lasting else None
 
 
-def tidy_up(record: Record) -> Tidied:
+def tidy_up(record: Record, *, finished: bool = False) -> Tidied:
     """Give back what an interrupted operation leaked, remove what it made in part, and forget its journal.
 
     The links are left as they are: every surviving image reads the same through them. An image that is damaged or
     marked dirty keeps what it leaked until it has been checked, and the journal, which knows of it, stays as long.
+
+    Args:
+        record: Its journal.
+        finished: Whether all of it is done by now; else what a commit has changed in part stays known.
 
     Raises:
         ImageInUseError: Another process uses one of the images; nothing was changed.
@@ -197,31 +201,39 @@ def tidy_up(record: Record) -> Tidied:
             problems.append(str(error))
             kept |= not isinstance(error, _LostError)
     if not kept:
-        close(record)
+        _close(record, finished=finished)
     return Tidied({p: n for p, n in leaks.items() if n}, tuple(removed), tuple(problems), kept)
 
 
-def close(record: Record) -> None:
-    """End a journal: keep it as the memory of what a finished commit has invalidated, or remove it."""
+def _close(record: Record, *, finished: bool) -> None:
+    """End a journal: keep it as the memory of what a commit has invalidated or changed in part, or remove it."""
     now = read_journal(record.path)
     if now is None or now.alive:
         return
-    if _is_memory(record):
+    memory = _memory(record, finished=finished)
+    if memory is not None:
         journal = Journal(os.open(record.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), record.path)
-        journal.reach(Stage.LEFT)
+        journal.reach(memory)
         journal.close()
     else:
         record.path.unlink(missing_ok=True)
 
 
-def _is_memory(record: Record) -> bool:
-    """Whether a journal alone remembers images that a finished commit has invalidated."""
+def _memory(record: Record, *, finished: bool) -> Stage | None:
+    """Say as what a journal has to be kept, or None."""
     if record.intent.operation != "commit":
-        return False
+        return None
     try:
         graph = graph_of(record)
     except BackchainError:
-        return False
+        return None
+    if _knows_invalid(record, graph):
+        return Stage.LEFT
+    return Stage.UNDONE if not finished and mixed_images(record, graph) else None
+
+
+def _knows_invalid(record: Record, graph: ChainGraph) -> bool:
+    """Whether a journal alone remembers images that a finished commit has invalidated."""
     spent = {f.lasting for p, f in record.intent.invalidated if _as_it_was(graph, p, f) is not None}
     known = {
         f.lasting

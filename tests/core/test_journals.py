@@ -93,6 +93,31 @@ def test_a_finish_with_one_overlay_less_copies_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deed", ["commit", "commit-active", "pull", "rebase"])
+@pytest.mark.parametrize("deed", ["commit", "commit-active", "commit-kept"])
+def test_a_mix_is_remembered_after_the_commit_was_given_up(tmp_path: Path, deed: str) -> None:
+    """Until the same is committed after all, or nothing is left of it."""
+    scene = Scene(deed, "4k", tmp_path / "images")
+    recovery.tidy_up(interrupted(scene, tmp_path / "pins", "base"))
+    (record,) = read_journals([scene.folder])
+    assert (record.stage, record.interrupted) == (Stage.UNDONE, False)
+    base, new = scene.paths["base"], scene.folder / "new.qcow2"
+    mixed = ["base", "mid"]
+    graph = discover([scene.folder])
+    for name in mixed:
+        assert "corrupt" in codes(graph, Snapshot(node(graph, scene.paths[name]), new))
+    other = tmp_path / "images" / "other"
+    other.mkdir()
+    root, alone = chain_of(other, "root", "alone")
+    graph = discover([alone], scan=[scene.folder])
+    perform(graph, Pull(node(graph, alone), None))
+    assert read_journals([scene.folder]) == (record,), "another chain's change tells nothing of it"
+    perform(discover([scene.folder]), scene.deed.ask(scene))
+    assert [r.stage for r in read_journals([scene.folder])] == [Stage.LEFT]
+    graph = discover([scene.folder])
+    assert "corrupt" not in codes(graph, Snapshot(node(graph, base), new))
+    assert root.exists()
+
+
 def test_what_was_done_by_another_run_is_not_left_to_be_done(tmp_path: Path, deed: str) -> None:
     """Whoever asked for the rest of it, or for the same again, did not say that the job is over."""
     scene = Scene(deed, "4k", tmp_path / "images")

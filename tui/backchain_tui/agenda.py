@@ -134,7 +134,7 @@ class Recovery(Agenda):
 
     def close(self) -> Tidied:
         """Give back what the operation leaked, and forget its journal, as the steps that finished it leak nothing."""
-        return self.undo()
+        return self._tidy_up(finished=True)
 
     def undo(self) -> Tidied:
         """Leave the chain as it is and give back what the operation leaked.
@@ -142,6 +142,9 @@ class Recovery(Agenda):
         Raises:
             BackchainError: Another process uses one of the images, or it cannot be written.
         """
+        return self._tidy_up(finished=False)
+
+    def _tidy_up(self, *, finished: bool) -> Tidied:
         from backchain.recovery import tidy_up
 
-        return tidy_up(self._record)
+        return tidy_up(self._record, finished=finished)

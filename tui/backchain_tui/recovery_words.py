@@ -42,7 +42,8 @@ def story(record: Record, rest: Operation | BackchainError | None, place: Path |
         lines.append(f"It cannot be finished: {printable(rest.message)}.")
     else:
         lines.append("Finishing does what is left of it." if rest is not None else "Nothing is left to be done.")
-    lines.append("Undoing leaves the chain as it is, gives leaked clusters back, and forgets the job.")
+    forgets = "forgets the job" if intent.operation != "commit" else "remembers what reads a mix until a commit is done"
+    lines.append(f"Undoing leaves the chain as it is, gives leaked clusters back, and {forgets}.")
     return lines
 
 

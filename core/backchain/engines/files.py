@@ -15,13 +15,14 @@ from backchain.engines.intents import intent_of
 from backchain.errors import StalePlanError, UsageError
 from backchain.filename import printable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, Written, sync_folder
-from backchain.operations import Delete
-from backchain.pending import spent_images
+from backchain.operations import Commit, Delete
+from backchain.pending import find_path, is_settled, spent_images
 from backchain.qcow2.create import create_image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from backchain.journal import Record
     from backchain.operations import Snapshot
     from backchain.plan import Plan
 
@@ -111,14 +112,30 @@ def remove(plan: Plan) -> None:
 
 
 def forget(plan: Plan) -> None:
-    """Remove the journals that remember invalid images of which none is left, whoever removed them."""
-    gone = set(plan.removable) if isinstance(plan.operation, Delete) else set()
+    """Remove the journals that remember what is not the case any more.
+
+    These are invalid images of which none is left, whoever removed them, and images that read a mix until now.
+    """
     for record in plan.before.surroundings.journals:
-        if record.stage is not Stage.LEFT or any(path.exists() for path, _ in record.intent.invalidated):
-            continue
-        if not spent_images([record], plan.before) - gone:  # else one has another name by now
+        if (record.stage is Stage.LEFT and _are_gone(record, plan)) or (
+            record.stage is Stage.UNDONE and (_completes(plan, record) or is_settled(record, plan.after))
+        ):
             with suppress(OSError):
                 record.path.unlink()
+
+
+def _are_gone(record: Record, plan: Plan) -> bool:
+    """Whether no invalid image that a journal remembers is left after a plan, under any name."""
+    gone = set(plan.removable) if isinstance(plan.operation, Delete) else set()
+    left = any(path.exists() for path, _ in record.intent.invalidated)
+    return not left and not spent_images([record], plan.before) - gone
+
+
+def _completes(plan: Plan, record: Record) -> bool:
+    """Whether a plan has committed all that a commit which was given up was to bring."""
+    operation, graph = plan.operation, plan.before
+    top, base = (find_path(graph, record.intent.arguments[name]) for name in ("top", "base"))
+    return isinstance(operation, Commit) and operation.base == base and top in graph.chain(operation.top)
 
 
 def _open(path: Path, flags: int) -> int:

@@ -63,8 +63,9 @@ def mixed_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazar
         if image in mixed:
             yield Hazard(
                 "corrupt", CONFIRM, (image,),
-                f"{graph[image].name} may hold a part of what an interrupted commit was to bring, so that it reads a "
-                f"mix of before and after; finish that commit first, or leave it (backchain recover)",
+                f"{graph[image].name} may hold a part of what a commit was to bring that did not come to its end, so "
+                f"that it reads a mix of before and after; complete that commit first (backchain recover --finish, or "
+                f"commit the same again)",
             )  # fmt: skip
 
 
