@@ -174,8 +174,9 @@ class _Discovery:
             if overlay in connected:
                 links.setdefault(overlay, {})[backing] = self._links[overlay][backing]
         forked = {o: tuple((path, b) for b, path in found.items()) for o, found in links.items() if len(found) > 1}
-        journals = tuple(r for p in self._scan.journals if (r := read_journal(p)) is not None)
-        journals += kept_journals({*self._roots, *(info.path.parent for info in images)})
+        beside = [r for p in self._scan.journals if (r := read_journal(p)) is not None]
+        kept = kept_journals({*self._roots, *(info.path.parent for info in images)})
+        journals = tuple({r.path.resolve(): r for r in (*beside, *kept)}.values())
         incomplete = (*self._scan.notes(), *self._riddles())
         surroundings = Surroundings(
             incomplete, tuple(self._roots), journals, self._users(forked), forked, self._named

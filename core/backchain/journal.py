@@ -13,7 +13,7 @@ import errno
 import fcntl
 import json
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -85,11 +85,13 @@ class Written:
         format: Its format as it was planned: once data is written to a raw image its content can look like any other.
             None in the journals of a former version, and of files that were not there.
         inode: Its inode number, by which it is known again; None likewise.
+        mtime_ns: When it was last written before, in nanoseconds; None likewise.
     """
 
     path: Path
     format: str | None = None
     inode: int | None = None
+    mtime_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +203,17 @@ class Journal:
         while data:
             data = data[os.write(self._descriptor, data) :]
         os.fdatasync(self._descriptor)
+
+
+def note(record: Record, stage: Stage) -> None:
+    """Add a stage to a journal whose writer is gone.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    descriptor = os.open(record.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    with closing(Journal(descriptor, record.path)) as journal:
+        journal.reach(stage)
 
 
 def is_journal(name: str) -> bool:
@@ -316,7 +329,9 @@ def _to_json(intent: Intent, folder: Path) -> dict[str, Any]:
         "operation": intent.operation,
         "arguments": dict(intent.arguments),
         "target": str(intent.target),
-        "written": [{"path": str(w.path), "format": w.format, "inode": w.inode} for w in intent.written],
+        "written": [
+            {"path": str(w.path), "format": w.format, "inode": w.inode, "mtime_ns": w.mtime_ns} for w in intent.written
+        ],
         "links": [
             {
                 "image": str(k.image),
@@ -360,7 +375,7 @@ def _from_lines(path: Path, lines: Sequence[bytes], *, alive: bool) -> Record | 
 def _written(entry: str | dict[str, Any], place: Callable[[str], Path]) -> Written:
     if isinstance(entry, str):  # a former version kept the path alone
         return Written(place(entry))
-    return Written(place(entry["path"]), entry["format"], entry["inode"])
+    return Written(place(entry["path"]), entry["format"], entry["inode"], entry.get("mtime_ns"))
 
 
 def _placed(arguments: Mapping[str, Any], place: Callable[[str], Path]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from backchain.image import ImageState, image_id
@@ -41,18 +40,20 @@ def links_are_changed(record: Record, graph: ChainGraph) -> bool:
     """Whether an operation has changed all of its links: then nothing reads through what it has invalidated.
 
     Before all data was in place a link that looks so was changed by somebody else; and of an overlay that is not where
-    it was nobody knows.
+    it was nobody knows: it may have another name, by which it is seen to read through an invalidated image.
     """
     links = record.intent.links
-    return record.linking and bool(links) and all(_is_changed(k, record, graph) for k in links)
+    if not record.linking or not links or not all(_is_changed(k, record, graph) for k in links):
+        return False
+    ended = {find_path(graph, str(path)) for path, _ in record.intent.invalidated}
+    return all(o in ended for i in ended if i is not None for o in graph.overlays_of(i))
 
 
 def spent_images(journals: Iterable[Record], graph: ChainGraph) -> frozenset[ImageId]:
     """Give the images that a commit has invalidated, as its journal remembers, and that are still as they were then.
 
     They are so as soon as the last link is changed, whether or not the commit came to its end. They are known again
-    under any name, and in a copy of their folder by the name that they had. Where the commit's target is older than the
-    commit all of it was brought back from a backup.
+    under any name, and in a copy of their folder by the name that they had.
     """
     known = {f.lasting: i for i in graph if (f := graph[i].fingerprint) is not None}
     spent: set[ImageId | None] = set()
@@ -65,14 +66,11 @@ def spent_images(journals: Iterable[Record], graph: ChainGraph) -> frozenset[Ima
 
 
 def _is_undone(record: Record, graph: ChainGraph) -> bool:
-    """Whether the target was last written before the operation began."""
+    """Whether the target was not written since before the operation: all images were brought back from a backup."""
     target = find_path(graph, str(record.intent.target))
-    written = graph[target].fingerprint if target is not None else None
-    try:
-        began = datetime.fromisoformat(record.started).timestamp()
-    except (ValueError, OverflowError):
-        return False
-    return written is not None and written.mtime_ns < began * 1e9
+    now = graph[target].fingerprint if target is not None else None
+    then = next((w.mtime_ns for w in record.intent.written if w.path == record.intent.target), None)
+    return now is not None and then is not None and now.mtime_ns <= then
 
 
 def half_committed(graph: ChainGraph) -> frozenset[ImageId]:
@@ -97,8 +95,19 @@ def mixed_images(record: Record, graph: ChainGraph) -> tuple[ImageId, ...]:
 def is_settled(record: Record, graph: ChainGraph) -> bool:
     """Whether a commit that was given up is over: nothing reads a mix any more, as far as the graph reaches."""
     ends = [record.intent.arguments[name] for name in ("base", "top")]
-    unseen = any(os.path.lexists(path) and find_path(graph, path) is None for path in ends)
+    unseen = any(may_exist(path) and find_path(graph, path) is None for path in ends)
     return not unseen and not mixed_images(record, graph)
+
+
+def may_exist(path: str | Path) -> bool:
+    """Whether there is something of a name, or nobody may look."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _unchanged_copy(graph: ChainGraph, path: Path, then: Fingerprint) -> ImageId | None:

@@ -18,9 +18,9 @@ from backchain.discover import discover
 from backchain.errors import BackchainError, ImageError, ImageIOError, MissingImageError, StalePlanError
 from backchain.filename import printable
 from backchain.image import ImageState, naming, read_image_info, require_header, require_readable
-from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, read_journal
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, Stage, note, read_journal
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
-from backchain.pending import find_path, links_are_changed, mixed_images, pending_links
+from backchain.pending import find_path, links_are_changed, mixed_images, pending_links, spent_images
 from backchain.qcow2.writer import Qcow2Writer, require_writable
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def graph_of(record: Record, scan: Sequence[Path] = ()) -> ChainGraph:
     named = [record.intent.target, *(w.path for w in record.intent.written)]
     named += [k.backing for k in record.intent.links if k.backing]
     named += [Path(v) for v in record.intent.arguments.values() if isinstance(v, str) and v.startswith("/")]
-    paths = [p for p in dict.fromkeys(named) if p.is_file()]
+    paths = [p for p in dict.fromkeys(named) if os.path.isfile(p)]  # noqa: PTH113 - it takes what may not be looked at
     return discover(paths, scan=scan)
 
 
@@ -110,9 +110,9 @@ def what_remains(record: Record, graph: ChainGraph) -> Operation | None:
         return None if os.path.lexists(overlay) else Snapshot(_needed(graph, arguments["image"]), overlay)
     if intent.operation == "commit":
         return _rest_of_commit(record, graph)
+    image = _needed(graph, arguments["image"])
     if not pending_links(record, graph):
         return None
-    image = _needed(graph, arguments["image"])
     below = arguments["base" if intent.operation == "pull" else "backing"]
     base = _needed(graph, below) if below is not None else None
     if intent.operation == "pull":
@@ -127,6 +127,8 @@ def _rest_of_commit(record: Record, graph: ChainGraph) -> Operation | None:
     active = all(str(k.image) == arguments["top"] for k in links)
     if record.linking and not active:  # all data is in place, and overlays may use it already
         if not pending:
+            for link in links:
+                _needed(graph, str(link.image))  # one with another name by now may not be changed yet
             return None
         if len(pending) < len(links):
             return Rebase(_needed(graph, str(pending[0].image)), base, True, pending[0].name, pending[0].format)
@@ -212,9 +214,7 @@ def _close(record: Record, *, finished: bool) -> None:
         return
     memory = _memory(record, finished=finished)
     if memory is not None:
-        journal = Journal(os.open(record.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC), record.path)
-        journal.reach(memory)
-        journal.close()
+        note(record, memory)
     else:
         record.path.unlink(missing_ok=True)
 
@@ -234,14 +234,9 @@ def _memory(record: Record, *, finished: bool) -> Stage | None:
 
 def _knows_invalid(record: Record, graph: ChainGraph) -> bool:
     """Whether a journal alone remembers images that a finished commit has invalidated."""
-    spent = {f.lasting for p, f in record.intent.invalidated if _as_it_was(graph, p, f) is not None}
-    known = {
-        f.lasting
-        for other in graph.surroundings.journals
-        if other.path != record.path and other.stage is Stage.LEFT
-        for _, f in other.intent.invalidated
-    }
-    return links_are_changed(record, graph) and not spent <= known
+    others = [r for r in graph.surroundings.journals if r.path != record.path and r.stage is Stage.LEFT]
+    known = spent_images(others, graph)
+    return links_are_changed(record, graph) and not spent_images([record], graph) <= known
 
 
 def _remove(path: Path) -> bool:

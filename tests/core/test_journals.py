@@ -10,11 +10,12 @@ from unittest import mock
 
 import pytest
 
-from backchain import journal, recovery
+from backchain import journal, pending, recovery
 from backchain.discover import discover
-from backchain.errors import StalePlanError
+from backchain.engines.intents import intent_of
+from backchain.errors import MissingImageError, StalePlanError
 from backchain.image import Fingerprint, ImageState
-from backchain.journal import Intent, Journal, Stage, read_journal, read_journals
+from backchain.journal import Intent, Journal, Stage, note, read_journal, read_journals
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
 from backchain.planning import make_plan
 
@@ -92,7 +93,6 @@ def test_a_finish_with_one_overlay_less_copies_first(tmp_path: Path) -> None:
     assert qemu.view(over2) == scene.views[over2.name]
 
 
-@pytest.mark.parametrize("deed", ["commit", "commit-active", "pull", "rebase"])
 @pytest.mark.parametrize("deed", ["commit", "commit-active", "commit-kept"])
 def test_a_mix_is_remembered_after_the_commit_was_given_up(tmp_path: Path, deed: str) -> None:
     """Until the same is committed after all, or nothing is left of it."""
@@ -118,6 +118,7 @@ def test_a_mix_is_remembered_after_the_commit_was_given_up(tmp_path: Path, deed:
     assert root.exists()
 
 
+@pytest.mark.parametrize("deed", ["commit", "commit-active", "pull", "rebase"])
 def test_what_was_done_by_another_run_is_not_left_to_be_done(tmp_path: Path, deed: str) -> None:
     """Whoever asked for the rest of it, or for the same again, did not say that the job is over."""
     scene = Scene(deed, "4k", tmp_path / "images")
@@ -184,6 +185,53 @@ def test_what_cannot_be_tidied_up_as_it_is_gone_is_said(tmp_path: Path) -> None:
     assert "over.qcow2 is gone" in tidied.problems[0]
     assert not tidied.kept
     assert not record.path.exists()
+
+
+@pytest.mark.parametrize("deed", ["pull", "rebase"])
+def test_an_image_with_another_name_by_now_is_not_finished(tmp_path: Path, deed: str) -> None:
+    scene = Scene(deed, "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over")
+    scene.paths["over"].rename(scene.folder / "renamed.qcow2")
+    with pytest.raises(MissingImageError, match=r"over\.qcow2 is gone"):
+        recovery.finish(record, perform)
+    assert record.path.exists()
+
+
+@pytest.mark.parametrize("deed", ["commit", "commit-active", "commit-kept"])
+def test_the_same_commit_run_again_ends_what_the_first_left(tmp_path: Path, deed: str) -> None:
+    """Its journal stays for its leaks alone: nothing is a mix any more, and nothing is left to be done."""
+    scene = Scene(deed, "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base")
+    perform(discover([scene.folder]), scene.deed.ask(scene))
+    graph = discover([scene.folder])
+    assert [r.path for r in graph.interrupted] == [record.path]
+    base, top = (node(graph, scene.paths[name]) for name in ("base", "top"))
+    assert "corrupt" not in codes(graph, Snapshot(base, scene.folder / "new.qcow2"))
+    if deed != "commit":
+        assert codes(graph, Snapshot(top, scene.folder / "new.qcow2")) == set()
+    (record,) = graph.interrupted
+    assert recovery.finish(record, perform).problems == ()
+    assert discover([scene.folder]).interrupted == ()
+
+
+def test_images_in_a_symlinked_folder_are_told_of_where_they_are(tmp_path: Path) -> None:
+    """A link with ``..`` leads out of where the symlink leads, not out of where it is."""
+    for name in ("one/images", "one/bases", "two/bases"):
+        (tmp_path / name).mkdir(parents=True)
+    (base,) = chain_of(tmp_path / "one" / "bases", "base")
+    top = tmp_path / "one" / "images" / "top.qcow2"
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "../bases/base.qcow2", top)
+    qemu.io(top, "write -q -P 1 0 64k")
+    (tmp_path / "two" / "images").symlink_to(tmp_path / "one" / "images")
+    asked = tmp_path / "two" / "images" / "top.qcow2"
+    graph = discover([asked], scan=[tmp_path / "one"])
+    perform(graph, Commit(graph.chain(node(graph, asked))[-1], node(graph, asked)))
+    assert qemu.view(base)[:1] == b"\1"
+    graph = discover([asked], scan=[tmp_path / "one"])
+    begun = Journal.begin(intent_of(make_plan(graph, Pull(node(graph, asked), None))))
+    begun.close()
+    assert begun.path.parent == top.parent
+    assert [r.intent.target for r in read_journals([top.parent])] == [top]
 
 
 # --- invalid images ---------------------------------------------------------------------------------------------------
@@ -275,6 +323,49 @@ def test_a_memory_of_images_that_are_gone_goes_with_the_next_change(tmp_path: Pa
     assert invalid(folder) == set()
 
 
+def test_a_memory_of_another_chain_stays(tmp_path: Path) -> None:
+    """Its images have other names by now, by which this chain's plan does not know them."""
+    folder = tmp_path / "images"
+    _, one, two, _ = committed(folder)
+    for path in (one, two):
+        path.rename(path.with_name(f"old-{path.name}"))
+    (alone,) = chain_of(folder, "alone")
+    graph = discover([alone])
+    perform(graph, Snapshot(node(graph, alone), folder / "new.qcow2"))
+    assert invalid(folder) == {"old-one.qcow2", "old-two.qcow2"}
+
+
+def test_what_nobody_may_look_at_may_be_there(tmp_path: Path) -> None:
+    assert not pending.may_exist(tmp_path / "nothing")
+    assert not pending.may_exist(tmp_path / "nothing" / "in it")
+    with mock.patch.object(os, "lstat", side_effect=PermissionError(13, "Permission denied")):
+        assert pending.may_exist(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_a_commit_that_died_after_its_last_link_is_remembered_in_a_copy(tmp_path: Path, *, finish: bool) -> None:
+    scene = Scene("commit", "4k", tmp_path / "images")
+    interrupted(scene, tmp_path / "pins", "over", -1)
+    copy = tmp_path / "copy"
+    shutil.copytree(scene.folder, copy)
+    assert invalid(copy) == {"mid.qcow2", "top.qcow2"}
+    (record,) = read_journals([copy])
+    recovery.finish(record, perform) if finish else recovery.tidy_up(record)
+    assert invalid(copy) == {"mid.qcow2", "top.qcow2"}
+
+
+def test_what_is_still_read_through_is_not_invalid(tmp_path: Path) -> None:
+    """The overlay has another name by now, and its own name was given to a new overlay of the base."""
+    scene = Scene("commit", "4k", tmp_path / "images")
+    interrupted(scene, tmp_path / "pins", None)
+    (record,) = read_journals([scene.folder])
+    note(record, Stage.RELINKING)
+    renamed = scene.paths["over"].rename(scene.folder / "renamed.qcow2")
+    qemu.create(scene.paths["over"], None, backing=scene.paths["base"])
+    assert invalid(scene.folder) == set()
+    assert qemu.view(renamed) == scene.views["over.qcow2"]
+
+
 # --- journals that lie elsewhere, belong to others, or are large ------------------------------------------------------
 
 
@@ -289,6 +380,8 @@ def test_a_journal_with_the_users_state_is_found_through_any_path(tmp_path: Path
     for place in (folder, tmp_path / "link", folder / ".." / "images"):
         assert [r.intent.target for r in read_journals([place])] == [top]
         assert [r.intent.target for r in discover([place]).interrupted] == [top]
+    graph = discover([folder], scan=[journal.state_folder()])
+    assert len(graph.interrupted) == 1, "it is found in two ways"
     for record in read_journals([folder]):
         record.path.unlink()
     assert discover([base]).interrupted == ()

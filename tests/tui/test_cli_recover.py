@@ -188,6 +188,41 @@ def test_jobs_in_folders_below_are_found(tmp_path: Path) -> None:
     assert backing(top) is None
 
 
+def test_overlays_in_the_folder_that_was_named_are_weighed(tmp_path: Path) -> None:
+    pool, machines = tmp_path / "pool", tmp_path / "machines"
+    pool.mkdir()
+    machines.mkdir()
+    base, _, over = filled(pool, "base", "middle", "over")
+    qemu.create(machines / "sibling.qcow2", None, backing=base)
+    stopped_amid("commit", "-b", base, over, number=signal.SIGKILL)
+    view = qemu.view(machines / "sibling.qcow2")
+    (entry,) = document(backchain("recover", "--finish", "-n", "--json", tmp_path))["interrupted"]
+    assert "sibling-corruption" in {h["code"] for h in entry["plan"]["hazards"]}
+    assert backchain("recover", "--finish", "-y", tmp_path).returncode == 3
+    assert qemu.view(machines / "sibling.qcow2") == view
+
+
+def test_jobs_of_other_folders_are_left_alone(tmp_path: Path) -> None:
+    """What backs an image of the folder lies beside a job that has nothing to do with it."""
+    shared, mine = tmp_path / "shared", tmp_path / "mine"
+    (shared / "other").mkdir(parents=True)
+    mine.mkdir()
+    (base,) = filled(shared, "base")
+    qemu.create(mine / "over.qcow2", None, backing=base)
+    top = filled(shared / "other", "root", "top")[-1]
+    stopped_amid("pull", top, number=signal.SIGKILL)
+    assert told(mine) == []
+    assert backchain("recover", "--undo", "-y", mine).stdout == "No interrupted job was found.\n"
+    assert [e["target"] for e in told(shared)] == [str(top)]
+
+
+def test_what_was_not_looked_at_is_said(tmp_path: Path) -> None:
+    (tmp_path / "damaged.qcow2").write_bytes(b"QFI\xfb\0\0\0\3" + bytes(96))
+    done = backchain("recover", tmp_path)
+    assert done.returncode == 0
+    assert "not looked at" in done.stderr
+
+
 def test_overlays_that_lie_elsewhere_are_weighed(chain: list[Path], tmp_path: Path) -> None:
     """A commit that is finished would harm an overlay of its base as one that is begun would."""
     base, *_, sn3 = chain

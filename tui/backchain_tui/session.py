@@ -36,7 +36,7 @@ class Session:
         unneeded: Images that operations of this sitting have left without anyone who needs them, as they were then.
         sparklines: Allocated share per part of the disk, of the images looked at so far.
         in_use: Images that another process held open when the forest was read.
-        touched: Folders of what jobs of this sitting made, changed or read: overlays lie there from then on.
+        touched: Folders of what jobs of this sitting have made or written to: overlays may lie there from then on.
     """
 
     paths: tuple[Path, ...]
@@ -46,6 +46,11 @@ class Session:
     sparklines: dict[ImageId, list[float]] = field(default_factory=dict)
     in_use: frozenset[ImageId] = frozenset()
     touched: tuple[Path, ...] = ()
+
+    @property
+    def known(self) -> tuple[Path, ...]:
+        """All folders that are looked at, and where else overlays may lie."""
+        return (*(p for p in self.paths if p.is_dir()), *self.folders)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -96,8 +101,8 @@ class Session:
         return same and all(o in self.unneeded for o in graph.overlays_of(image))
 
     def touch(self, plan: Plan) -> None:
-        """Remember where the files of a plan lie that was run, to whatever end."""
-        paths = [plan.info(image).path for image in (plan.target, *plan.fingerprints)]
+        """Remember where the files lie that a plan has written to, to whatever end: overlays may lie there, too."""
+        paths = [plan.info(image).path for image in (plan.target, *(r.image for r in plan.relinked))]
         folders = [p.parent for p in paths if p.is_file()]  # that of a device is full of things nobody should open
         self.touched = tuple(dict.fromkeys((*self.touched, *folders)))
 

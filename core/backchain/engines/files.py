@@ -14,9 +14,9 @@ from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
 from backchain.errors import StalePlanError, UsageError
 from backchain.filename import printable
-from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, Written, sync_folder
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, Written, note, sync_folder
 from backchain.operations import Commit, Delete
-from backchain.pending import find_path, is_settled, spent_images
+from backchain.pending import find_path, is_settled, may_exist, spent_images
 from backchain.qcow2.create import create_image
 
 if TYPE_CHECKING:
@@ -112,27 +112,36 @@ def remove(plan: Plan) -> None:
 
 
 def forget(plan: Plan) -> None:
-    """Remove the journals that remember what is not the case any more.
+    """Remove the journals that remember what is not the case any more, now that a plan was run.
 
-    These are invalid images of which none is left, whoever removed them, and images that read a mix until now.
+    These are invalid images of which none is left, whoever removed them, and images that read a mix until now. What
+    an interrupted commit was to bring may be in place by now, too; its journal stays, as it knows of leaks.
     """
     for record in plan.before.surroundings.journals:
-        if (record.stage is Stage.LEFT and _are_gone(record, plan)) or (
-            record.stage is Stage.UNDONE and (_completes(plan, record) or is_settled(record, plan.after))
-        ):
-            with suppress(OSError):
-                record.path.unlink()
+        if record.alive or record.intent.operation != "commit":
+            continue
+        with suppress(OSError):
+            if record.stage is Stage.LEFT:
+                if _are_gone(record, plan):
+                    record.path.unlink()
+            elif record.stage is Stage.UNDONE:
+                if _completes(plan, record) or is_settled(record, plan.after):
+                    record.path.unlink()
+            elif _completes(plan, record):
+                note(record, Stage.CLEANING)
 
 
 def _are_gone(record: Record, plan: Plan) -> bool:
     """Whether no invalid image that a journal remembers is left after a plan, under any name."""
+    if find_path(plan.before, str(record.intent.target)) is None:  # another chain, of which the plan knows nothing
+        return False
     gone = set(plan.removable) if isinstance(plan.operation, Delete) else set()
-    left = any(path.exists() for path, _ in record.intent.invalidated)
+    left = any(may_exist(path) for path, _ in record.intent.invalidated)
     return not left and not spent_images([record], plan.before) - gone
 
 
 def _completes(plan: Plan, record: Record) -> bool:
-    """Whether a plan has committed all that a commit which was given up was to bring."""
+    """Whether a plan has committed all that a commit which did not come to its end was to bring."""
     operation, graph = plan.operation, plan.before
     top, base = (find_path(graph, record.intent.arguments[name]) for name in ("top", "base"))
     return isinstance(operation, Commit) and operation.base == base and top in graph.chain(operation.top)

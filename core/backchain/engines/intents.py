@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backchain.journal import Intent, Link, Written
@@ -13,31 +15,43 @@ if TYPE_CHECKING:
 
 
 def intent_of(plan: Plan) -> Intent:
-    """Give what a plan is about to do, with paths in place of identities."""
+    """Give what a plan is about to do, with paths in place of identities.
+
+    They lead through no symlinked folder and no ``..``, so that they tell how the images lie from the journal.
+    """
     written = [plan.target, *(r.image for r in plan.relinked)]
     written += [plan.emptied] if plan.emptied is not None else []
     spent = plan.invalidated
     if isinstance(plan.operation, Delete):
         written, spent = list(plan.operation.images), plan.operation.images
     links = tuple(
-        Link(plan.info(r.image).path, plan.info(r.new).path if r.new is not None else None, r.name, r.format)
+        Link(_place(plan.info(r.image)), _place(plan.info(r.new)) if r.new is not None else None, r.name, r.format)
         for r in plan.relinked
     )
     return Intent(
-        plan.operation.name, _arguments(plan), plan.info(plan.target).path,
+        plan.operation.name, _arguments(plan), _place(plan.info(plan.target)),
         tuple(_written(plan.info(i)) for i in dict.fromkeys(written)), links,
-        tuple((plan.before[i].path, plan.fingerprints[i]) for i in spent if i in plan.fingerprints),
+        tuple((_place(plan.before[i]), plan.fingerprints[i]) for i in spent if i in plan.fingerprints),
     )  # fmt: skip
 
 
+def _place(info: ImageInfo) -> Path:
+    return _resolved(info.path) if info.remote is None else info.path
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
 def _written(info: ImageInfo) -> Written:
-    inode = info.fingerprint.inode if info.fingerprint is not None else None
-    return Written(info.path, info.format if inode is not None else None, inode)
+    if info.fingerprint is None:
+        return Written(_place(info))
+    return Written(_place(info), info.format, info.fingerprint.inode, info.fingerprint.mtime_ns)
 
 
 def _arguments(plan: Plan) -> dict[str, Any]:
     def path(image: ImageId | None) -> str | None:
-        return str(plan.info(image).path) if image is not None else None
+        return str(_place(plan.info(image))) if image is not None else None
 
     operation = plan.operation
     if isinstance(operation, Commit):
@@ -51,4 +65,4 @@ def _arguments(plan: Plan) -> dict[str, Any]:
         }  # fmt: skip
     if isinstance(operation, Delete):
         return {"images": [path(i) for i in operation.images]}
-    return {"image": path(operation.image), "overlay": str(operation.overlay)}
+    return {"image": path(operation.image), "overlay": str(_resolved(operation.overlay))}

@@ -260,6 +260,8 @@ def forked(facts: Facts) -> Iterator[Hazard]:
 def forked_images(graph: ChainGraph, used: Collection[ImageId], changed: Iterable[ImageId] = ()) -> Iterator[Hazard]:
     """Find the images whose link leads to different files by different paths, where that matters.
 
+    A path by which it leads nowhere is none that a machine could use just now.
+
     Args:
         graph: The images as they were found.
         used: What is read or written: none of it may be such an image.
@@ -271,8 +273,9 @@ def forked_images(graph: ChainGraph, used: Collection[ImageId], changed: Iterabl
             continue
         shown = [f"{printable(str(p))} is backed by {graph[b].display_path}{_if_lost(graph[b])}" for p, b in ways]
         more = f" (and {len(shown) - 2} more)" if len(shown) > 2 else ""
+        usable = sum(graph[b].state is not ImageState.MISSING for b in backing)
         yield Hazard(
-            "path-trap", BLOCK, tuple(dict.fromkeys((image, *backing))),
+            "path-trap", BLOCK if usable > 1 else WARN, tuple(dict.fromkeys((image, *backing))),
             f"one image has two chains: {shown[0]}, but {shown[1]}{more}; remove one of the two names once nothing is "
             f"opened by it or backed by it (qemu-img rebase -b \"\" lets an overlay stand alone)",
         )  # fmt: skip

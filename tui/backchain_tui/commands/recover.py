@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from backchain.errors import BackchainError, ImageError, JobCancelledError, UsageError
+from backchain.filename import is_within
 from backchain_tui.commands.changing import Request, changing_options, execute, print_json
+from backchain_tui.commands.options import show_incomplete
 from backchain_tui.streams import complain, say
 
 if TYPE_CHECKING:
@@ -42,7 +44,10 @@ def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) 
     place = (folder or Path()).absolute()
     if not place.is_dir():
         raise MissingImageError(f"{place} is not a folder")
-    records = discover([place], scan=request.scan).interrupted
+    graph = discover([place], scan=request.scan)
+    if not request.quiet:
+        show_incomplete(graph)
+    records = [r for r in graph.interrupted if _concerns(r, place)]
     recovery = _Recovery(place, request)
     if not request.dry_run and (finish or undo):
         way = (recovery.finish, "finished") if finish else (recovery.undo, "undone")
@@ -57,12 +62,20 @@ def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) 
     return status
 
 
+def _concerns(record: Record, place: Path) -> bool:
+    """Whether a job has to do with a folder; those of other folders are seen where its images hang on theirs."""
+    intent = record.intent
+    files = (record.path, intent.target, *(w.path for w in intent.written), *(k.image for k in intent.links))
+    return any(is_within(path, (place,)) for path in files)
+
+
 class _Recovery:
     """Deals with interrupted jobs, one after the other, and collects what is to be said of each as JSON."""
 
     def __init__(self, place: Path, request: Request) -> None:
         self._place = place
         self._request = request
+        self._scan = (place, *request.scan)
         self._speaks = not (request.as_json or request.quiet)
         self._entries: list[dict[str, Any]] = []
 
@@ -120,7 +133,7 @@ class _Recovery:
         from backchain.recovery import graph_of, what_remains
 
         self.tell(record)
-        graph, entry = graph_of(record, self._request.scan), self._entries[-1]
+        graph, entry = graph_of(record, self._scan), self._entries[-1]
         rest = what_remains(record, graph)
         return execute(graph, rest, self._request, emit=lambda plan: entry.update(plan=plan)) if rest is not None else 0
 
@@ -138,7 +151,7 @@ class _Recovery:
             execute(graph, rest, self._request, emit=self._entries.append)
             done.append(rest)
 
-        tidied = recovery.finish(record, perform, self._request.scan)
+        tidied = recovery.finish(record, perform, self._scan)
         if not done:
             self._entries.append(_tidied_json(record, tidied))
         return self._close(record, tidied, "finished" if done else "nothing was left to be done", "--finish")
@@ -163,7 +176,7 @@ class _Recovery:
         from backchain.recovery import graph_of, what_remains
 
         try:
-            return what_remains(record, graph_of(record, self._request.scan))
+            return what_remains(record, graph_of(record, self._scan))
         except BackchainError as error:
             return error
 

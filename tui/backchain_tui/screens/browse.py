@@ -173,7 +173,7 @@ class BrowseScreen(ForestScreen):
     def _look_at(self, record: Record) -> None:
         from backchain_tui.agenda import Recovery
 
-        agenda = Recovery(record, self.session.folders)
+        agenda = Recovery(record, self.session.known)
         in_background(
             self,
             agenda.first,
