@@ -84,9 +84,10 @@ def _pull(graph: ChainGraph, operation: Pull, relinks: tuple[Relink, ...]) -> Co
     if operation.base is not None:
         virsh += ["--base", str(graph[operation.base].path)]
         arguments |= {"base": str(graph[operation.base].path), "backing-file": relink.name or ""}
+    own_disk = not graph.overlays_of(operation.image)  # virsh pulls into a machine's disk alone
     return (
         ("qemu-img", _shell([*rebase, path])),
-        ("virsh", _shell([*virsh, "--wait", "--verbose"])),
+        *([("virsh", _shell([*virsh, "--wait", "--verbose"]))] if own_disk else []),
         ("qmp", json.dumps({"execute": "block-stream", "arguments": arguments})),
     )
 

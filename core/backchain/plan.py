@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
@@ -207,7 +208,8 @@ class Plan:
         first = next((h for h in stopping if h.code != IN_USE), stopping[0])
         message = f"{first.code}: {first.message}"
         if others := [h.code for h in stopping if h is not first]:
-            message += f" (and {len(others)} more: {', '.join(others)})"
+            codes = ", ".join(c if n == 1 else f"{n} times {c}" for c, n in Counter(others).items())
+            message += f" (and {len(others)} more: {codes})"
         return ImageInUseError(message) if first.code == IN_USE else BlockedError(message)
 
     def to_json(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from backchain.pausing import go_on
 from backchain_tui.app import BackchainApp
 from backchain_tui.session import Session
 from tests.tui.builders import commit, five, forest, pull, sibling_hazard
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from backchain.graph import ChainGraph
     from backchain.operations import Operation
+    from backchain.pausing import Pause
     from backchain.plan import Plan
 
 
@@ -29,9 +31,10 @@ class ValueSession(Session):
     def read(self) -> ChainGraph:
         return self.graph
 
-    def plan(self, graph: ChainGraph, operation: Operation) -> tuple[Plan, int | None]:
+    def plan(self, graph: ChainGraph, operation: Operation, pause: Pause = go_on) -> tuple[Plan, int | None]:
         from backchain.operations import Commit
 
+        pause()
         if isinstance(operation, Commit):
             return commit(graph, operation.base, operation.top, hazards=self.hazards), 80 << 30
         return pull(graph, operation.image, operation.base), 80 << 30

@@ -6,6 +6,8 @@ import os
 import textwrap
 from typing import TYPE_CHECKING
 
+from backchain.filename import printable
+from backchain.operations import Commit, Delete
 from backchain.plan import gravest_first
 from backchain_tui import formatting, plan_words
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 100
 _INDENT = "  "
+_MOST_FOLDERS = 3
 
 
 def plan_text(plan: Plan) -> str:
@@ -35,6 +38,11 @@ def _numbers(plan: Plan) -> Iterator[str]:
         yield f"{_INDENT}{'from':<10}{plan.before[copy.source].name}: {what}"
     for row in plan_words.plan_rows(plan, _free_bytes(plan)):
         yield f"{_INDENT}{row.label:<10}{row.text}"
+    if isinstance(plan.operation, Commit | Delete):  # what may harm an overlay that nobody knows of
+        folders = [printable(str(f)) for f in plan_words.searched(plan)]
+        more = f" and {len(folders) - _MOST_FOLDERS} more" if len(folders) > _MOST_FOLDERS else ""
+        where = f"{', '.join(folders[:_MOST_FOLDERS])}{more}; overlays elsewhere are not known (--scan)"
+        yield f"{_INDENT}{'searched':<10}{where}"
 
 
 def _hazards(plan: Plan) -> Iterator[str]:
@@ -51,7 +59,10 @@ def _commands(plan: Plan) -> Iterator[str]:
         return
     yield ""
     yield "The same with other tools"
-    for tool, command in plan.commands:
+    commands = plan_words.commands_elsewhere(plan)
+    if not commands:
+        yield f"{_INDENT}{plan_words.NO_COMMANDS}"
+    for tool, command in commands:
         for n, line in enumerate(command.splitlines()):
             yield f"{_INDENT}{tool if n == 0 else '':<10}{line}"
 

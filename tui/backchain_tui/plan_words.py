@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backchain.filename import printable
 from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain.plan import Severity, gravest_first
 from backchain_tui import formatting as fmt
@@ -11,7 +12,9 @@ from backchain_tui.describe import Row, Tone, labels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
+    from backchain.commands import Commands
     from backchain.image import ImageId
     from backchain.jobs import JobProgress
     from backchain.operations import Operation
@@ -67,6 +70,12 @@ _MEANINGS: dict[type[Operation], str] = {
             "and that differs between the old and the new backing file is copied into the image. Onto what lies below "
             "its backing file this is Method (2) of getting rid of that one. Nothing becomes invalid.",
 }  # fmt: skip
+
+
+_OURS_ALONE = {"in-use", "permission", "encryption"}
+"""Hazards that block here and need not elsewhere: a machine's own block jobs, another user, a tool that has a key."""
+
+NO_COMMANDS = "None: other tools would do it without asking, and do the harm."
 
 
 def counted(plan: Plan) -> bool:
@@ -202,6 +211,19 @@ def plan_rows(plan: Plan, free_bytes: int | None) -> list[Row]:
     return rows
 
 
+def searched(plan: Plan) -> list[Path]:
+    """Give the folders whose images were looked at, each with all below: of overlays elsewhere nothing is known."""
+    files = (i.path for i in plan.before.images.values() if i.fingerprint is not None)
+    folders = sorted({*plan.before.surroundings.roots, *(p.parent for p in files)})
+    return [f for f in folders if not any(f != other and f.is_relative_to(other) for other in folders)]
+
+
+def commands_elsewhere(plan: Plan) -> Commands:
+    """Give the commands of other tools that do the same: none where they would do the harm that this plan refuses."""
+    blocking = {h.code for h in plan.hazards if h.severity is Severity.BLOCK}
+    return plan.commands if blocking <= _OURS_ALONE else ()
+
+
 def hazard_heading(plan: Plan) -> Row:
     """Sum up the hazards in one line that says whether the plan can be run."""
     blocking = sum(h.severity is Severity.BLOCK for h in plan.hazards)
@@ -214,7 +236,9 @@ def hazard_heading(plan: Plan) -> Row:
         return Row("", f"Asks before it runs: {fmt.counted(confirm, 'hazard')} to confirm.", Tone.WARN)
     if plan.hazards:
         return Row("", f"{fmt.counted(len(plan.hazards), 'warning')}; Enter runs it.", Tone.WARN)
-    return Row("", "No hazards found; Enter runs it.", Tone.GOOD)
+    folders = searched(plan)
+    where = printable(folders[0].name or "/") if len(folders) == 1 else fmt.counted(len(folders), "folder")
+    return Row("", f"No hazards found{f' in {where}' if folders else ''}; Enter runs it.", Tone.GOOD)
 
 
 def hazard_row(hazard: Hazard, *, ascii_only: bool) -> Row:

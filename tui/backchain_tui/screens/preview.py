@@ -203,7 +203,10 @@ class PreviewScreen(RunningScreen):
             return []
         rows: list[Row] = []
         last = ""
-        for tool, command in self.plan.commands:
+        commands = plan_words.commands_elsewhere(self.plan)
+        if not commands:
+            rows.append(Row("", plan_words.NO_COMMANDS, Tone.WARN))
+        for tool, command in commands:
             if tool != last:
                 rows.append(Row("", tool, Tone.FAINT))
             rows.append(Row("", describe.printable_lines(command), Tone.CODE))
