@@ -22,6 +22,8 @@ from .planned import codes, commit, hazard, node, pull, rebase, refused, run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from backchain.plan import Plan
+
 MIB = 1 << 20
 
 
@@ -119,6 +121,21 @@ def test_a_missing_format_is_recorded(tmp_path: Path) -> None:
     assert codes(plan) == set()
     run(plan)
     assert qemu.info(absent)["backing-filename-format"] == "qcow2"
+
+
+def test_a_file_that_is_called_qcow2_and_is_none(tmp_path: Path) -> None:
+    (one,) = chain_of(tmp_path, "one")
+    garbage, disk = tmp_path / "garbage.qcow2", tmp_path / "disk.img"
+    for path in (garbage, disk):
+        path.write_bytes(b"garbage".ljust(MIB, b"\0"))
+    graph = discover([one, garbage, disk])
+
+    def onto(backing: Path, kind: str | None = None) -> Plan:
+        return make_plan(graph, Rebase(node(graph, one), node(graph, backing), False, None, kind))
+
+    assert hazard(onto(garbage), "format-mismatch").severity is Severity.CONFIRM
+    assert codes(onto(garbage, "raw")) == set()
+    assert codes(onto(disk)) == set()
 
 
 def test_a_format_that_the_content_alone_tells(tmp_path: Path) -> None:

@@ -174,7 +174,9 @@ def _amount(plan: Plan) -> str:
 
 def _is_doubtful(plan: Plan) -> bool:
     """Whether a plan that changes links alone may change what its image reads: the user is asked, or it is refused."""
-    return any(h.code in {"unsafe-rebase", "format-mismatch"} for h in plan.hazards)
+    operation = plan.operation
+    links_alone = isinstance(operation, Rebase) and operation.unsafe
+    return links_alone and any(h.code in {"unsafe-rebase", "format-mismatch"} for h in plan.hazards)
 
 
 def growth(most: int) -> str:

@@ -172,13 +172,23 @@ def _new_format(facts: Facts, operation: Rebase) -> Iterator[Hazard]:
         )  # fmt: skip
     elif asked is None and probed(facts.graph, operation.backing):
         yield probe_hazard(facts.graph, operation.backing)
+    elif asked is None and backing.format == "raw" and _is_called_qcow2(backing):
+        yield Hazard(
+            "format-mismatch", CONFIRM, (operation.image, operation.backing),
+            f"{backing.name} is no qcow2 image, as its name says, and would be read as raw; give -F raw if that is "
+            f"meant",
+        )  # fmt: skip
+
+
+def _is_called_qcow2(info: ImageInfo) -> bool:
+    return info.path.suffix.lower() in {".qcow2", ".qcow"}
 
 
 def probed(graph: ChainGraph, image: ImageId) -> bool:
     """Whether only its content says that `image` is qcow2: neither its name nor an overlay does."""
     info = graph[image]
     known = {"qcow2"} & {link.format for o in graph.overlays_of(image) if (link := graph[o].backing) is not None}
-    return info.format == "qcow2" and not known and info.path.suffix.lower() not in {".qcow2", ".qcow"}
+    return info.format == "qcow2" and not known and not _is_called_qcow2(info)
 
 
 def probe_hazard(graph: ChainGraph, image: ImageId) -> Hazard:
