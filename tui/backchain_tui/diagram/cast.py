@@ -43,11 +43,13 @@ class Cast:
         path: The images on the two rows, from left to right.
         siblings: Overlays beside the path, by the image that backs them.
         relinked: The images that get another backing file.
+        seen: An image that is not left out wherever it appears: the one under the cursor; None for none.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, seen: ImageId | None = None) -> None:
         """Find out who appears."""
         self.plan = plan
+        self.seen = seen
         graph = plan.before
         self.relinked = {r.image: r for r in plan.relinked}
         self.top = plan.operation.subject
@@ -75,6 +77,16 @@ class Cast:
         shown = [c.image for c in columns if c.image is not None]
         return max((min(len(self.siblings.get(i, ())), SIBLINGS) for i in shown), default=0)
 
+    def families(self, image: ImageId | None) -> list[tuple[ImageId, ...]]:
+        """Give what stands on each row of siblings of an image: one of them, or on the last row those left out."""
+        family = self.siblings.get(image, ()) if image is not None else ()
+        if len(family) <= SIBLINGS:
+            return [(i,) for i in family]
+        shown = family[: SIBLINGS - 1]
+        if self.seen in family and self.seen not in shown:
+            shown = (*shown[:-1], self.seen)
+        return [*((i,) for i in shown), tuple(i for i in family if i not in shown)]
+
     def columns(self, thrift: int) -> tuple[Column, ...]:
         """Give the columns.
 
@@ -94,6 +106,8 @@ class Cast:
             keep.add(plan.operation.base)
         if isinstance(plan.operation, Delete):
             keep.update(plan.operation.images)
+        if self.seen is not None:
+            keep.add(self.seen)
         return _collapse(self.path, keep)
 
     def _find_path(self) -> tuple[ImageId, ...]:

@@ -70,9 +70,13 @@ class OperationScene:
         return self._figure.at(x, y - self._top)
 
     def rect(self, image: ImageId) -> Rect | None:
-        """Give the place of an image's box on the upper row."""
-        found = next((b for b in self._figure.boxes if b.image == image), None)
+        """Give the place of the box on the upper row that stands for an image, alone or for those left out."""
+        found = next((b for b in self._figure.boxes if image in b.images), None)
         return None if found is None else self._moved(found.rect)
+
+    def boxed(self, image: ImageId) -> bool:
+        """Say whether an image has a box of its own."""
+        return any(b.image == image for b in self._figure.boxes)
 
     def images(self) -> tuple[ImageId, ...]:
         """Give the images with a box of their own on the upper row."""

@@ -51,11 +51,17 @@ class Picture:
         self.settled = False
         self.removed: frozenset[ImageId] = frozenset()
 
-    def lay_out(self, zoom: Zoom, width: int, height: int) -> None:
-        """Make the scene for a window; none while the window has no size."""
+    def lay_out(self, zoom: Zoom, width: int, height: int, cursor: ImageId | None = None) -> None:
+        """Make the scene for a window, in which the cursor is seen; none while the window has no size."""
         subject = self.plan or self.graph
-        sized = subject is not None and width > 0 and height > 0
-        self.scene = make_scene(subject, zoom, width, height, self.glyphs) if subject is not None and sized else None
+        self.scene = None
+        if subject is not None and width > 0 and height > 0:
+            self.scene = make_scene(subject, zoom, width, height, self.glyphs, cursor)
+
+    def hides(self, image: ImageId) -> bool:
+        """Say whether an image belongs into the picture, but was left out of it for want of room."""
+        scene = self.scene
+        return scene is not None and scene.rect(image) is not None and not scene.boxed(image)
 
     @property
     def waiting(self) -> bool:

@@ -89,10 +89,13 @@ class Scene(Protocol):
         """Give the image whose box holds a cell, or None."""
 
     def rect(self, image: ImageId) -> Rect | None:
-        """Give the place of an image's box, or None when it is not shown."""
+        """Give the place of the box that stands for an image, alone or for several; None when there is none."""
+
+    def boxed(self, image: ImageId) -> bool:
+        """Say whether an image has a box of its own."""
 
     def images(self) -> tuple[ImageId, ...]:
-        """Give the images that the cursor can reach."""
+        """Give the images with a box of their own."""
 
 
 class ForestScene:
@@ -122,6 +125,10 @@ class ForestScene:
         """Give the place of an image's box."""
         number = self._layout.placement.index.get(image)
         return None if number is None else self._rect(number)
+
+    def boxed(self, image: ImageId) -> bool:
+        """Say whether an image has a box."""
+        return image in self._layout.placement.index
 
     def images(self) -> tuple[ImageId, ...]:
         """Give every image."""

@@ -2,7 +2,7 @@
 
 Overlays beside the chain (siblings) are pills: above the upper row and below the lower one, so that nothing stands in
 the way of the data. When the window is narrow the boxes shrink, then images that take no part are left out, then
-sources in the middle.
+sources in the middle; never the one under the cursor.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from backchain.operations import Commit, Delete, Snapshot
 from backchain_tui.diagram.boxes import Rect
-from backchain_tui.diagram.cast import SIBLINGS, Cast
+from backchain_tui.diagram.cast import Cast
 from backchain_tui.diagram.figure import CLEAR_OF_LABEL, Figure, Placed, Stage, Stream, Wire
 from backchain_tui.diagram.ink import FlowKind
 from backchain_tui.diagram.layout import LIMITS, Zoom, share_width
@@ -30,7 +30,9 @@ _GHOST = {Zoom.CARD: 13, Zoom.BOX: 9, Zoom.PILL: 9}
 """Width of a column of images that were left out."""
 
 
-def figure(plan: Plan, zoom: Zoom, width: int, height: int, longest: int) -> Figure:
+def figure(
+    plan: Plan, zoom: Zoom, width: int, height: int, longest: int, seen: ImageId | None = None
+) -> Figure:  # fmt: skip
     """Lay an operation out for a window.
 
     Args:
@@ -39,8 +41,9 @@ def figure(plan: Plan, zoom: Zoom, width: int, height: int, longest: int) -> Fig
         width: Columns of the window.
         height: Rows of the window.
         longest: Cells of the longest name among the images concerned.
+        seen: An image that is not left out: the one under the cursor; None for none.
     """
-    cast = Cast(plan)
+    cast = Cast(plan, seen)
     room = width - 2 * _MARGIN
     for candidate, columns, least in _candidates(cast, zoom, longest):
         widths, gap = _share(candidate, columns, room, longest, least)
@@ -141,10 +144,7 @@ class _Builder:
 
     def _add_siblings(self, stage: Stage) -> None:
         for n, column in enumerate(self._columns):
-            family = self._cast.siblings.get(column.image, ()) if column.image is not None else ()
-            groups: list[tuple[ImageId, ...]] = [(i,) for i in family]
-            if len(family) > SIBLINGS:
-                groups = [*groups[: SIBLINGS - 1], family[SIBLINGS - 1 :]]
+            groups = self._cast.families(column.image)
             x, box = self._column_x(n) + self._widths[n] + self._gap, max(self._widths)
             for row, images in enumerate(groups):
                 row += 1 + self._bridge

@@ -31,10 +31,13 @@ def longest_name(graph: ChainGraph, images: Iterable[ImageId]) -> int:
     return max((cell_width(clean(graph[i].label)) for i in images), default=0)
 
 
-def make_scene(subject: ChainGraph | Plan, zoom: Zoom, width: int, height: int, glyphs: GlyphSet) -> Scene | None:
+def make_scene(
+    subject: ChainGraph | Plan, zoom: Zoom, width: int, height: int, glyphs: GlyphSet, seen: ImageId | None = None
+) -> Scene | None:  # fmt: skip
     """Lay out a forest or an operation for a window; None for a forest without images.
 
-    An operation stands in the middle of a window that is taller; a forest at its top.
+    An operation stands in the middle of a window that is taller; a forest at its top. An operation may leave images
+    out, but not the one that is to be seen.
     """
     if isinstance(subject, ChainGraph):
         if not len(subject):
@@ -42,7 +45,7 @@ def make_scene(subject: ChainGraph | Plan, zoom: Zoom, width: int, height: int, 
         layout = lay_out(place(subject), zoom, width, height, longest_name(subject, subject))
         return ForestScene(subject, layout)
     longest = max(cell_width(clean(subject.info(i).label)) for i in concerned(subject))
-    drawn = figure(subject, zoom, width, height, longest)
+    drawn = figure(subject, zoom, width, height, longest, seen)
     top = max(0, (height - drawn.height) // 2) if height < UNBOUNDED else 0
     return OperationScene(drawn, braille=glyphs.braille, top=top)
 

@@ -1,4 +1,7 @@
-"""Where the cursor goes: along links to the left and right, to the nearest box above and below."""
+"""Where the cursor goes: along links to the left and right, to the nearest box above and below.
+
+Along the links it also comes to images that were left out of a figure: their box opens when it is there.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def step(
 ) -> ImageId | None:  # fmt: skip
     """Give the image to the left or right, up or down of `image`, or at the home or end of its chain; None if none.
 
-    From no image, or one without a box, every way leads to the first that has one.
+    From no image, or one that is not in the picture, every way leads to the first that has a box.
     """
     if image is None or image not in graph or scene.rect(image) is None:
         return next(iter(scene.images()), None)
@@ -41,26 +44,16 @@ def step(
 
 
 def backing(graph: ChainGraph, scene: Scene, image: ImageId) -> ImageId | None:
-    """Give the nearest image below `image` in its chain that has a box, or None."""
+    """Give the nearest image below `image` in its chain that is in the picture, or None."""
     return next((i for i in graph.chain(image)[1:] if scene.rect(i) is not None), None)
 
 
 def overlay(
     graph: ChainGraph, scene: Scene, image: ImageId, visited: Mapping[ImageId, ImageId]
 ) -> ImageId | None:  # fmt: skip
-    """Give the overlay of `image` to step to: the one last visited, else that on its row, else the nearest.
-
-    Overlays without a box (left out of a figure) are passed through.
-    """
-    seen = {image}
-    front = list(graph.overlays_of(image))
-    while front:
-        shown = [o for o in front if scene.rect(o) is not None]
-        if shown:
-            return _preferred(scene, image, shown, visited.get(image))
-        seen.update(front)
-        front = [o for f in front for o in graph.overlays_of(f) if o not in seen]
-    return None
+    """Give the overlay of `image` to step to: the one last visited, else that on its row, else the nearest."""
+    shown = [o for o in graph.overlays_of(image) if scene.rect(o) is not None]
+    return _preferred(scene, image, shown, visited.get(image)) if shown else None
 
 
 def _preferred(scene: Scene, image: ImageId, shown: list[ImageId], visited: ImageId | None) -> ImageId:
@@ -94,7 +87,7 @@ def vertical(scene: Scene, image: ImageId, step: int) -> ImageId | None:
 
 
 def base(graph: ChainGraph, scene: Scene, image: ImageId) -> ImageId:
-    """Give the lowest image of the chain that has a box."""
+    """Give the lowest image of the chain that is in the picture."""
     return next((i for i in reversed(graph.chain(image)) if scene.rect(i) is not None), image)
 
 

@@ -8,7 +8,7 @@ only its window, and refreshes only rows that changed. It owns no timer and read
     diagram.show_graph(graph, sparklines)        # the forest; sparklines may come later: set_sparklines
     diagram.show_plan(plan)                      # the operation; None goes back to the forest; pending=True: a sketch
     diagram.mark({base: "base", top: "top"})     # words on boxes; {} removes them
-    diagram.cursor = image                       # ImageId | None; scrolled into view; its ancestry is lit
+    diagram.cursor = image                       # ImageId | None; brought into view; its ancestry is lit
     diagram.blast = True                         # lights what would break if the cursor's image changed
     diagram.zoom = Zoom.AUTO | CARD | BOX | PILL # also zoom_by(1), zoom_by(-1), cycle_zoom(); shown_zoom tells
     diagram.in_use = frozenset({image})          # badge IN USE
@@ -245,6 +245,8 @@ class ChainDiagram(ScrollView, can_focus=True):
         if new is not None and graph is not None and new in graph:
             chain = graph.chain(new)
             self._visited.update(zip(chain[1:], chain, strict=False))
+            if self._picture.hides(new):
+                self._lay_out()
             self._show_cursor()
             self.post_message(self.CursorMoved(self, new))
         self._paint()
@@ -285,7 +287,7 @@ class ChainDiagram(ScrollView, can_focus=True):
     def _lay_out(self) -> None:
         self._canvas = None
         room = self.container_size  # scrollbars included: whether they are needed depends on the layout
-        self._picture.lay_out(self.zoom, room.width, room.height)
+        self._picture.lay_out(self.zoom, room.width, room.height, self.cursor)
         scene = self._picture.scene
         self.virtual_size = Size(scene.width, scene.height) if scene is not None else Size(0, 0)
         self.refresh()
@@ -301,9 +303,7 @@ class ChainDiagram(ScrollView, can_focus=True):
         old, self._canvas = self._canvas, self._draw()
         if old is None or not self._same_window(old):
             self.refresh()
-            return
-        rows = self._canvas.changed_rows(old).tolist()
-        if rows:
+        elif rows := self._canvas.changed_rows(old).tolist():
             self.refresh(*(Region(0, row, self.size.width, 1) for row in rows))
 
     def _same_window(self, canvas: Canvas) -> bool:
