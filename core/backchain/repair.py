@@ -78,14 +78,18 @@ def _recorded(graph: ChainGraph, info: ImageInfo, backing: ImageInfo) -> Iterato
 
 
 def _lost_base(graph: ChainGraph, info: ImageInfo, folders: Sequence[Path]) -> Iterator[Suggestion]:
-    """Suggest images that may be the lost base: first what the mark proves, then by name, then by size and format."""
+    """Suggest images that may be the lost base: first what the mark proves, then by name, then by size and format.
+
+    What hangs on the lost file itself would not be read any better than `info` is.
+    """
     assert info.backing is not None
     roots = [f for f in dict.fromkeys((*graph.surroundings.roots, info.path.parent, *folders)) if f.is_dir()]
     everything = discover([*roots, info.path])
     mark = BaseMark.recorded_in(info)
     lost_name = info.backing.path.name if info.backing.path is not None else ""
     kind = info.backing.format
-    forbidden = {info.id, *everything.dependents(info.id)}
+    lost = everything.backing_of(info.id) or info.id
+    forbidden = {lost, info.id, *everything.dependents(lost), *everything.dependents(info.id)}
     ranked: list[tuple[int, Suggestion]] = []
     for candidate in everything:
         other = everything[candidate]

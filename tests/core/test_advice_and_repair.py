@@ -133,6 +133,29 @@ def test_no_dependent_is_suggested_as_base(tmp_path: Path) -> None:
     assert suggested(one) == ()
 
 
+def test_nothing_that_hangs_on_the_lost_file_is_suggested(tmp_path: Path) -> None:
+    base, one, *_ = chain_of(tmp_path, "base", "one", "above-one")
+    chain_of(tmp_path, "base", "two", "above-two")
+    chain_of(tmp_path, "base", "three")
+    chain_of(tmp_path, "stranger", "strange-overlay")
+    away = tmp_path / "away"
+    away.mkdir()
+    base.rename(away / "base.qcow2")
+    labels = [s.graph[s.operation.backing or s.operation.image].label for s in suggested(one)]
+    assert (labels[0], set(labels[1:])) == ("base", {"stranger", "strange-overlay"})
+
+
+def test_what_hangs_on_another_lost_file_is_suggested_and_waits_for_its_own_repair(tmp_path: Path) -> None:
+    root, mid, top = chain_of(tmp_path, "root", "mid", "top")
+    away = tmp_path / "away"
+    away.mkdir()
+    mid.rename(away / "mid.qcow2")
+    root.unlink()
+    (found,) = suggested(top)
+    assert found.graph[found.operation.backing or found.operation.image].label == "mid"
+    assert [h.code for h in make_plan(found.graph, found.operation).stopping()] == ["missing-backing"]
+
+
 def test_a_missing_format_is_suggested(tmp_path: Path) -> None:
     chain_of(tmp_path, "root")
     absent = overlay(tmp_path / "absent.qcow2", "root.qcow2", None)
