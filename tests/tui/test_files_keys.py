@@ -325,6 +325,7 @@ async def test_a_base_with_two_overlays_goes_step_by_step(tmp_path: Path) -> Non
         await until(pilot, lambda: not operation(app).ended)
         await planned(app, pilot)
         assert "step 2 of 2" in text_of(app, "TitleBar")
+        assert [n.message for n in app._notifications] == [], "no arrow was pressed that could be refused"
         assert "Web" in text_of(app, "#picture")
         await pilot.press("enter", "enter")
         await ended_well(app, pilot)

@@ -162,8 +162,7 @@ class AftermathScreen(PreviewScreen):
         self._leftovers, self._next = (), False
         self.query_one("#job", JobPanel).display = False
         self.diagram.strike(())
-        self.diagram.show_graph(graph, self.session.sparklines)
-        self.diagram.cursor = choice.image or choice.top
+        self.show_forest()
         self.panes.choose(0)
         self.replan()
 

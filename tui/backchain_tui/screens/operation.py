@@ -58,11 +58,9 @@ class OperationScreen(AftermathScreen):
     async def on_mount(self) -> None:
         """Draw the forest, put the cursor on what is to be chosen, plan."""
         diagram = await self.mount_diagram()
-        diagram.cursor = self.choice.image or self.choice.top
         diagram.in_use = self.session.in_use
-        diagram.show_graph(self.graph, self.session.sparklines)
+        self.show_forest()
         self.start_clock()
-        self._follow()
         self.replan()
 
     # --- choosing -------------------------------------------------------------------------------------------------

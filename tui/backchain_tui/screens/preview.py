@@ -157,6 +157,15 @@ class PreviewScreen(RunningScreen):
 
     # --- showing --------------------------------------------------------------------------------------------------
 
+    def show_forest(self) -> None:
+        """Draw the forest with the cursor on what is to be chosen; nobody has chosen that by an arrow."""
+        from backchain_tui.diagram.widget import ChainDiagram
+
+        assert self.diagram is not None
+        with self.diagram.prevent(ChainDiagram.CursorMoved):
+            self.diagram.show_graph(self.graph, self.session.sparklines)
+            self.diagram.cursor = self.choice.image or self.choice.top
+
     def show_choice(self) -> None:
         """Show what is chosen, and what is known of it."""
         self.entitle(plan_words.title(self.plan) if self.plan is not None else self.choice.kind.name)
