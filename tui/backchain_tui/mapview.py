@@ -276,6 +276,16 @@ class MapView:
         """Give the kinds that occur on the disk, for the legend."""
         return [int(k) for k in np.flatnonzero(self.disk.totals())]
 
+    def weights(self) -> NDArray[np.int64]:
+        """Give the bytes of each kind in the window; int64, shape (kinds,)."""
+        weights: NDArray[np.int64] = self.disk.weights(self.first, self.cell * self.columns * self.rows, 1)[0]
+        return weights
+
+    def works(self) -> Sequence[Work]:
+        """Give the work that the job has done or is to do in the window, for the legend."""
+        looks = self._looks[(self._looks >= WORK_LOOKS) & (self._looks < PAST_LOOK)]
+        return [Work(int(w)) for w in np.unique((looks - WORK_LOOKS) // SHARES)]
+
 
 def is_work(look: int) -> bool:
     """Whether a look is that of a job's work."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
@@ -21,7 +20,8 @@ from textual.widget import Widget
 from backchain_tui import formatting as fmt
 from backchain_tui.theme import Depth, depth_of
 from backchain_tui.widgets import palette
-from backchain_tui.widgets.map_words import cell_text, legend_entries, shorten
+from backchain_tui.widgets.map_legend import legend
+from backchain_tui.widgets.map_words import cell_text, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from backchain_tui.mapview import MapView
 
 _HALF = "▀"
-_SHORTEST_NAME = 6
-"""Columns of a layer's name in the legend at least."""
 _LEGEND_FROM = 5
 """Lines from which on the last two are the cell under the cursor and the legend."""
 
@@ -127,7 +125,7 @@ class ClusterMap(Widget, can_focus=True):
         """Draw the lines again that the job has touched since the last call."""
         lines = self._view.touched() if self._view is not None else None
         if lines is not None:
-            self._refresh_lines(lines, (self._grid_lines, self._grid_lines))
+            self._refresh_lines(lines, (self._grid_lines, self._grid_lines + 1))
 
     def _refresh_lines(self, *lines: tuple[int, int]) -> None:
         """Draw stretches of lines (first, last) again."""
@@ -290,15 +288,12 @@ class ClusterMap(Widget, can_focus=True):
         note = self.get_component_rich_style("cluster-map--note")
         segments = []
         assert self._view is not None
-        entries = legend_entries(self._view, self._names)
-        longest = max((cell_len(name) for _, name in entries), default=0)
-        while longest > _SHORTEST_NAME and sum(min(cell_len(n), longest) + 4 for _, n in entries) - 2 > width:
-            longest -= 1
-        gap = "  " if longest > _SHORTEST_NAME else " "
-        for look, name in entries:
-            name = shorten(name, longest, ascii_only=self._ascii)
-            swatch, glyph = note + self._ink(look), self._glyph(look) if self.glyphs else "█"
-            segments += [Segment(glyph + " ", swatch), Segment(name + gap, note)]
+        shown = legend(self._view, self._names, width, ascii_only=self._ascii)
+        for look, name in shown.entries:
+            if look is not None:
+                glyph = self._glyph(look) if self.glyphs else "█"
+                segments.append(Segment(glyph + " ", note + self._ink(look)))
+            segments.append(Segment(name + " " * shown.gap, note))
         return Strip(segments).adjust_cell_length(width, note)
 
     # --- hands ----------------------------------------------------------------------------------------------------

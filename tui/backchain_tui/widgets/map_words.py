@@ -11,7 +11,7 @@ from backchain_tui import formatting as fmt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from backchain_tui.mapview import CellText, MapView
+    from backchain_tui.mapview import CellText
 
 _STATE_NAMES = {
     "UNALLOCATED": "unallocated",
@@ -41,25 +41,6 @@ def kind_name(kind: int, names: Sequence[str], *, own: bool) -> str:
         return "data"
     layer = kind - Kind.LAYER
     return names[layer] if layer < len(names) else f"layer {layer}"
-
-
-def legend_entries(view: MapView, names: Sequence[str]) -> list[tuple[int, str]]:
-    """Give what a map shows, each as a look (see `backchain_tui.mapview`) and a name: a job's work, then kinds.
-
-    Args:
-        view: The map.
-        names: The names of the layers, top first.
-    """
-    from backchain_tui.jobgrid import Work
-    from backchain_tui.mapgrid import Kind
-    from backchain_tui.mapview import SHARES, WORK_LOOKS
-
-    works = (Work.WAITING, Work.COPYING, Work.DONE) if view.job is not None else ()
-    entries = [(WORK_LOOKS + work * SHARES, work.name.lower()) for work in works]
-    for kind in view.present():
-        look = kind * SHARES + (SHARES - 1 if kind != Kind.NOTHING else 0)
-        entries.append((look, kind_name(kind, names, own=view.disk.own)))
-    return entries
 
 
 def cell_text(cell: CellText, names: Sequence[str], *, own: bool) -> str:
@@ -93,3 +74,16 @@ def shorten(text: str, width: int, *, ascii_only: bool) -> str:
     if cell_len(text) <= width:
         return text
     return set_cell_size(text, max(0, width - 1)).rstrip() + ("~" if ascii_only else "…")
+
+
+def shorten_middle(text: str, width: int, *, ascii_only: bool) -> str:
+    """Cut a name to `width` columns of the terminal, in its middle: names often differ at their ends."""
+    if ascii_only:
+        text = fmt.ascii_text(text)
+    if cell_len(text) <= width:
+        return text
+    after = max(0, width - 1) // 2
+    tail = text[len(text) - after :]
+    while cell_len(tail) > after:
+        tail = tail[1:]
+    return set_cell_size(text, max(0, width - 1) - after).rstrip() + ("~" if ascii_only else "…") + tail
