@@ -287,7 +287,9 @@ async def test_leaving_during_a_job_asks_first(tmp_path: Path, key: str) -> None
     async with running(tmp_path, lab=True) as (app, pilot):
         screen = await start_slowly(app, pilot)
         await pilot.press(key)
-        assert isinstance(app.screen, Question)
+        await asked(app, pilot)
+        told = "A job is running. Leaving cancels it. The chain then reads the same as before."
+        assert words_of(app, "#question-rows") == told
         await pilot.press("enter")
         assert app.screen is screen
         assert screen.running

@@ -110,7 +110,7 @@ class BackchainApp(App[None]):
         elif not isinstance(self.screen, Question):
             rows = [
                 Row("", "A job is running.", Tone.STRONG),
-                Row("", "Leaving cancels it. The chain then reads the same as before; what was copied stays."),
+                Row("", "Leaving cancels it. The chain then reads the same as before."),
             ]
             answers = [Answer("leave", "Cancel the job and leave", "error"), Answer("stay", "Stay")]
             self.push_screen(Question("Leave?", rows, answers), lambda a: self._leave() if a == "leave" else None)
