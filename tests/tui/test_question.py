@@ -50,12 +50,14 @@ async def test_a_long_text_is_scrolled(tmp_path: Path) -> None:
         await pilot.pause()
         panel = question.query_one(RowsPanel)
         places = [panel.scroll_target_y]
-        for key in ("down", "pagedown", "pageup", "up"):
+        for key in ("down", "pagedown", "pageup", "up", "end", "home"):
             await pilot.press(key)
             places.append(panel.scroll_target_y)
         assert places[0] == 0 < places[1] < places[2]
         assert places[1] == places[3]
         assert places[4] == 0
+        assert places[5] == panel.max_scroll_y > places[2]
+        assert places[6] == 0
 
 
 async def test_a_code_is_typed_before_the_answers(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ class Question(ModalScreen[str]):
         Binding("down", "text('scroll_down')", "Scroll down", show=False),
         Binding("pageup", "text('page_up')", "Page up", show=False),
         Binding("pagedown", "text('page_down')", "Page down", show=False),
+        Binding("home", "text('scroll_home')", "Begin of the text", show=False),
+        Binding("end", "text('scroll_end')", "End of the text", show=False),
     ]
 
     def __init__(self, title: str, rows: Sequence[Row], answers: Sequence[Answer], *, code: str = "") -> None:
