@@ -12,6 +12,7 @@ import pytest
 from backchain_tui.actions import Where
 from backchain_tui.badges import Badge, Mark
 from backchain_tui.diagram.glyphs import ASCII, UNICODE
+from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.help import HelpScreen
 from backchain_tui.screens.operation import OperationScreen
 from backchain_tui.widgets.bars import KeyBar
@@ -91,6 +92,26 @@ async def test_a_missing_backing_file_and_markup_in_names(tmp_path: Path) -> Non
         await pilot.press("m")
         await until(pilot, lambda: "[red]x[bold]" in text_of(app, "#map"))
         assert "[red]x[bold]" in text_of(app, "#picture")
+
+
+@pytest.mark.parametrize(("key", "name"), [("c", "Golden"), ("p", "Golden"), ("c", "Web"), ("p", "Web")])
+async def test_a_range_that_cannot_be_is_refused_with_the_reason(tmp_path: Path, key: str, name: str) -> None:
+    paths = branches(tmp_path)
+    reason = "Golden has no backing file."
+    if name == "Web":
+        paths["Golden"].unlink()
+        reason = "Golden, which backs Web, cannot be read."
+    async with running(tmp_path) as (app, pilot):
+        await put_cursor(app, pilot, name)
+        await pilot.press(key)
+        assert isinstance(app.screen, BrowseScreen)
+        assert [n.message for n in app._notifications] == [reason]
+        assert "Commit" not in text_of(app, "KeyBar")
+        if name == "Golden":
+            await put_cursor(app, pilot, "Web")
+            await pilot.press(key)
+            assert isinstance(app.screen, OperationScreen)
+            assert len(app._notifications) == 1
 
 
 async def test_a_path_that_is_not_there_is_one_line(tmp_path: Path) -> None:

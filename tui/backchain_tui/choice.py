@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 from backchain.image import ImageState
 from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain_tui.badges import Mark
+from backchain_tui.describe import range_fault
 from backchain_tui.formatting import names
 
 if TYPE_CHECKING:
@@ -158,14 +159,12 @@ class RangeChoice(Choice):
 
     def set_top(self, image: ImageId) -> str:
         """Make `image` the top; a base that is not below it gives way to its backing file."""
-        if not self.graph[image].readable:
-            return f"{self.label(image)} cannot be read"
-        backing = self.graph.backing_of(image)
-        if backing is None:
-            return f"{self.label(image)} has no backing file"
+        problem = range_fault(self.graph, image)
+        if problem:
+            return problem
         self.top = image
         if self.base is not None and self.graph.between(image, self.base) is None:
-            self.base = backing
+            self.base = self.graph.backing_of(image)
         return ""
 
     def _default_commit(self, image: ImageId) -> None:

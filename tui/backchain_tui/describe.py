@@ -137,6 +137,18 @@ def link_fault(graph: ChainGraph, image: ImageId) -> str:
     return "the name that it records is fragile" if any(trapped_name(graph, image)) else ""
 
 
+def range_fault(graph: ChainGraph, image: ImageId) -> str:
+    """Say why an image can be neither the top of a commit nor be filled by a pull; empty when it can."""
+    info, backing = graph[image], graph.backing_of(image)
+    if not info.readable:
+        return f"{info.label} cannot be read"
+    if backing is None:
+        return f"{info.label} has no backing file"
+    if not graph[backing].readable:
+        return f"{graph[backing].label}, which backs {info.label}, cannot be read"
+    return ""
+
+
 def suggestion_text(suggestion: Suggestion) -> str:
     """Say in one line what speaks for a repair, and how sure it is."""
     backing = suggestion.operation.backing

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual.binding import Binding
+
 from backchain.errors import BackchainError
 from backchain.operations import Commit, Pull
 from backchain_tui import describe
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
 class BrowseScreen(ForestScreen):
     """The first screen."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings(Where.OPERATION)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings(Where.OPERATION),
+        Binding("c,p", "refuse_range", "Why not", show=False),  # comes to it where the table's own are not valid
+    ]
 
     # --- operations -----------------------------------------------------------------------------------------------
 
@@ -44,6 +49,12 @@ class BrowseScreen(ForestScreen):
     def action_pull(self) -> None:
         """Begin a pull."""
         self._begin_range(Pull)
+
+    def action_refuse_range(self) -> None:
+        """Say why the image under the cursor can have no range."""
+        image = self.image()
+        if self.graph is not None and image is not None and image in self.graph:
+            self.notify(f"{describe.range_fault(self.graph, image)}.", severity="warning", markup=False, timeout=4)
 
     def _begin_range(self, kind: type[Commit | Pull]) -> None:
         from backchain_tui.choice import RangeChoice

@@ -147,14 +147,14 @@ class PictureScreen(Screen[bool]):
         image, graph = self.image(), self.graph
         if image is None or graph is None or image not in graph:
             return set()
-        info, backing = graph[image], graph.backing_of(image)
+        info = graph[image]
         found = {Where.FILE} if info.fingerprint is not None else set()
         if not info.readable:
             return found
         found |= {Where.IMAGE, Where.MAPPED}
         if info.format == "qcow2":
             found.add(Where.QCOW2)
-        if backing is not None and graph[backing].readable:
+        if not describe.range_fault(graph, image):
             found.add(Where.OVERLAY)
         if describe.link_fault(graph, image):
             found.add(Where.FAULTY_LINK)
