@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from backchain.jobs import Cell
 from backchain.plan import CopyList
 from backchain_tui.jobgrid import JobGrid
 from backchain_tui.mapgrid import DiskMap, Kind
@@ -101,6 +102,10 @@ def test_of_a_job_what_is_on_the_screen_is_named(tmp_path: Path) -> None:
     view = MapView(disk, job=JobGrid(copies, cells))
     works = [e.name for e in shown(view, ["c", "b", "a"], 98).entries][:2]
     assert works == ["waiting", "empty"]
+    cells[:3] = Cell.DONE  # between two copies of a job that runs: the legend does not flicker
+    view = MapView(disk, job=JobGrid(copies, cells))
+    works = [e.name for e in shown(view, ["c", "b", "a"], 98).entries][:4]
+    assert works == ["waiting", "copying", "done", "empty"]
 
 
 @pytest.mark.parametrize("width", [1, 5, 12, 20])

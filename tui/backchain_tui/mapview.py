@@ -282,9 +282,13 @@ class MapView:
         return weights
 
     def works(self) -> Sequence[Work]:
-        """Give the work that the job has done or is to do in the window, for the legend."""
+        """Give the work that the job has done or is to do in the window, for the legend.
+
+        Amid the work there is all of it, as what is being copied comes and goes with every frame.
+        """
         looks = self._looks[(self._looks >= WORK_LOOKS) & (self._looks < PAST_LOOK)]
-        return [Work(int(w)) for w in np.unique((looks - WORK_LOOKS) // SHARES)]
+        found = [Work(int(w)) for w in np.unique((looks - WORK_LOOKS) // SHARES)]
+        return found if len(found) < 2 else [Work.WAITING, Work.COPYING, Work.DONE]
 
 
 def is_work(look: int) -> bool:
