@@ -6,10 +6,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backchain.jobs import JobState
 from backchain_tui.choice import RangeChoice
 from backchain_tui.diagram.layout import Zoom
 from tests.core import qemu
-from tests.tui.driving import MIB, figure, label, operation, picture, planned, put_cursor, running, text_of
+from tests.tui.driving import (
+    MIB,
+    ended_well,
+    figure,
+    label,
+    operation,
+    picture,
+    planned,
+    put_cursor,
+    running,
+    text_of,
+    until,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,3 +150,26 @@ async def test_a_sibling_that_was_left_out_opens_under_the_cursor(tmp_path: Path
         await put_cursor(app, pilot, "side7")
         assert "side7" in text_of(app, "ChainDiagram")
         assert picture(app) is operation(app)
+
+
+async def test_the_arrows_go_along_the_chain_while_a_job_runs_and_when_it_is_done(tmp_path: Path) -> None:
+    layers(tmp_path)
+    view = qemu.view(tmp_path / "layer24.qcow2")
+    async with running(tmp_path, lab=True) as (app, pilot):
+        await put_cursor(app, pilot, "layer24")
+        await pilot.press("c")
+        screen = await planned(app, pilot)
+        await pilot.press("enter", "space", "right")
+        await until(pilot, lambda: screen.job_run is not None and screen.job_run.job.state is JobState.PAUSED)
+        assert label(app) == "layer01"
+        await pilot.press("right")
+        assert "layer02" in text_of(app, "ChainDiagram")
+        await pilot.press("space")
+        await ended_well(app, pilot)
+        await pilot.press("right")
+        assert label(app) == "layer03"
+        shown = text_of(app, "ChainDiagram")
+        assert "layer03" in shown
+        assert "committed" in shown
+    assert qemu.info(tmp_path / "layer24.qcow2")["backing-filename"] == "layer00.qcow2"
+    assert qemu.view(tmp_path / "layer24.qcow2") == view
