@@ -261,6 +261,7 @@ async def test_cancel_leaves_the_chain_as_it_reads(tmp_path: Path) -> None:
         await pilot.press("x")
         await finish(app, pilot)
         assert "the chain reads the same as before" in text_of(app, "#job")
+        assert "RootBase holds a part: see ! in the forest." in text_of(app, "#job")
         assert screen.job_run is not None
         assert screen.job_run.job.state is JobState.CANCELLED
     assert qemu.view(paths["Snap-4"]) == view

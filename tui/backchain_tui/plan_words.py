@@ -172,6 +172,14 @@ def _amount(plan: Plan) -> str:
     return f"{fmt.counted(plan.clusters, 'cluster')} · {fmt.size(plan.bytes)}" if counted(plan) else "cannot be counted"
 
 
+def cancelled(plan: Plan, clusters: int) -> str:
+    """Say what a run has left that was cancelled after some clusters."""
+    text = f"Cancelled after {fmt.counted(clusters, 'cluster')}: the chain reads the same as before."
+    if not isinstance(plan.operation, Commit) or not clusters:
+        return text
+    return f"{text} {plan.info(plan.target).label} holds a part: see ! in the forest."
+
+
 def _is_doubtful(plan: Plan) -> bool:
     """Whether a plan that changes links alone may change what its image reads: the user is asked, or it is refused."""
     operation = plan.operation

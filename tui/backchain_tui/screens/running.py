@@ -6,7 +6,6 @@ import time
 from typing import TYPE_CHECKING
 
 from backchain.errors import JobCancelledError
-from backchain_tui import formatting as fmt
 from backchain_tui import plan_words
 from backchain_tui.describe import Row, Tone
 from backchain_tui.runner import Run
@@ -139,8 +138,7 @@ class RunningScreen(PictureScreen):
         if run.job.error is None:
             self.job_done(run)
         elif isinstance(run.job.error, JobCancelledError):
-            progress = run.job.progress()
-            text = f"Cancelled after {fmt.counted(progress.clusters, 'cluster')}: the chain reads the same as before."
+            text = plan_words.cancelled(run.job.plan, run.job.progress().clusters)
             self.tell_end(run, text, "cancelled", end="bad")
         else:
             self.job_failed(run, run.job.error)
