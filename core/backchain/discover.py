@@ -72,6 +72,7 @@ class _Discovery:
         """What backs an image, each with the path by which the image leads there; the first one counts."""
         self._asked: dict[ImageId, None] = {}
         self._searched: set[Path] = set()
+        self._symlinks: set[Path] = set()
         self._roots: dict[Path, None] = {}
         self._named: tuple[Path, ...] = ()
         self._scan = FolderScan(budget)
@@ -98,16 +99,27 @@ class _Discovery:
         self._searched.add(folder)
         return [self._add(info) for path in self._scan.images(folder) if (info := _read(path)) is not None]
 
+    def _search_beside(self, image: Path) -> None:
+        """Read what lies beside the file that a symlink leads to; its own name there is none that anybody has given."""
+        for path in self._scan.images(Path(os.path.realpath(image)).parent):
+            info = _read(path)
+            if info is not None and info.id not in self._images:
+                self._add(info)
+
     def _search_own_folders(self) -> set[ImageId]:
         """Search the folders of what hangs together with what was asked for, until there is nothing new."""
         while True:
             connected = self._connected(self._asked)
-            folders = {self._images[i].path.parent for i in self._images if i in connected and self._is_file(i)}
-            new = sorted(folders - self._searched)
-            if not new:
+            paths = [self._images[i].path for i in self._images if i in connected and self._is_file(i)]
+            new = sorted({p.parent for p in paths} - self._searched)
+            links = [p for p in paths if p not in self._symlinks and p.is_symlink()]
+            if not new and not links:
                 return connected
             for folder in new:
                 self._search(folder)
+            for path in links:
+                self._symlinks.add(path)
+                self._search_beside(path)
 
     def _is_file(self, image: ImageId) -> bool:
         """Whether `image` is a regular file: the folder of a device is full of things that nobody should open."""

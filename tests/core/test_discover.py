@@ -20,9 +20,12 @@ from backchain.chain import open_chain
 from backchain.discover import discover
 from backchain.errors import MalformedImageError, MissingImageError, UnsupportedImageError
 from backchain.image import ImageState
+from backchain.operations import Commit
+from backchain.planning import make_plan
 
 from . import qemu
 from .images import chain_of, label_links, overlay, problems, states
+from .planned import node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,6 +111,26 @@ def test_a_symlinked_overlay_looks_beside_the_link_as_qemu_does(tmp_path: Path) 
     qemu.create(elsewhere / "base.qcow2", MIB)
     assert qemu.backing_chain(link)[1]["filename"] == str(elsewhere / "base.qcow2")
     assert {i.path for i in discover([link]).images.values()} == {link, elsewhere / "base.qcow2"}
+
+
+def test_what_hangs_on_the_file_behind_a_symlink_is_found(tmp_path: Path) -> None:
+    """A commit through the symlink would harm it, wherever the symlink lies."""
+    for name in ("bases", "machines", "home"):
+        (tmp_path / name).mkdir()
+    base, middle = tmp_path / "bases" / "base.qcow2", tmp_path / "machines" / "middle.qcow2"
+    qemu.create(base, MIB)
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, middle)
+    sibling = tmp_path / "machines" / "sibling.qcow2"
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "middle.qcow2", sibling)
+    link, top = tmp_path / "home" / "link.qcow2", tmp_path / "home" / "top.qcow2"
+    link.symlink_to(middle)
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "link.qcow2", top)
+    qemu.io(top, "write -q -P 7 0 64k")
+    graph = discover([top], scan=[base.parent])
+    assert label_links(graph) == {("top", "link"), ("link", "base"), ("sibling", "link")}
+    assert graph.surroundings.forked == {}
+    plan = make_plan(graph, Commit(node(graph, base), node(graph, top)))
+    assert {h.code for h in plan.stopping()} == {"sibling-corruption"}
 
 
 @pytest.mark.parametrize("name", ["../bases/base.qcow2", "{bases}/base.qcow2", "./../mine/../bases/./base.qcow2"])
