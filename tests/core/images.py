@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from backchain.image import read_image_info
+from backchain.discover import discover
+from backchain.image import ImageState, read_image_info
 
 from . import qemu
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backchain.graph import ChainGraph
-    from backchain.image import ImageInfo, ImageState
+    from backchain.image import ImageInfo
 
 MIB = 1 << 20
 
@@ -57,3 +58,8 @@ def overlay(path: Path, backing: str, backing_format: str | None) -> Path:
     if backing_format is None:  # QEMU writes no link without a format any more: make the extension an unknown one
         path.write_bytes(path.read_bytes().replace(b"\xe2\x79\x2a\xca", b"\x12\x34\x56\x78", 1))
     return path
+
+
+def invalid(folder: Path) -> set[str]:
+    """Give the names of the files that a commit has invalidated."""
+    return {i.path.name for i in discover([folder]).images.values() if i.state is ImageState.INVALID}

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 from backchain.discover import discover
 from backchain.engines.builtin import BuiltinEngine
 from backchain.jobs import Job
+from backchain.operations import Commit
 from backchain.planning import make_plan
 
+from . import qemu
 from .home import Home
+from .images import chain_of
+from .planned import node
 from .recording import Flush, Sync, recorded
 from .states import States
 from .trial import FORCED
@@ -48,3 +52,14 @@ def perform(graph: ChainGraph, operation: Operation) -> None:
     plan = make_plan(graph, operation)
     assert not plan.stopping(FORCED), plan.stopping(FORCED)
     BuiltinEngine().run(plan, Job(plan), FORCED)
+
+
+def committed(folder: Path) -> tuple[Path, ...]:
+    """Commit two layers under another; they are invalid then."""
+    folder.mkdir()
+    base, one, two, over = chain_of(folder, "base", "one", "two", "over")
+    qemu.io(one, "write -q -P 1 0 64k")
+    qemu.io(two, "write -q -P 2 64k 64k")
+    graph = discover([folder])
+    perform(graph, Commit(node(graph, base), node(graph, two)))
+    return base, one, two, over

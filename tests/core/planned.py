@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
+    from backchain.operations import Operation
     from backchain.plan import Hazard, Plan
 
 
@@ -72,3 +73,8 @@ def run(plan: Plan, *forced: str) -> None:
 def delete(*images: Path, scan: Sequence[Path] = ()) -> Plan:
     graph = discover(images, scan=scan)
     return make_plan(graph, Delete(tuple(node(graph, i) for i in images)))
+
+
+def stopping(graph: ChainGraph, operation: Operation) -> set[str]:
+    """Give the codes of the hazards that stop an operation."""
+    return {h.code for h in make_plan(graph, operation).stopping()}

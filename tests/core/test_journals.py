@@ -10,28 +10,24 @@ from unittest import mock
 
 import pytest
 
-from backchain import journal, pending, recovery
+from backchain import journal, recovery
 from backchain.discover import discover
 from backchain.engines.intents import intent_of
 from backchain.errors import MissingImageError, StalePlanError
 from backchain.image import Fingerprint, ImageState
-from backchain.journal import Intent, Journal, Stage, note, read_journal, read_journals
+from backchain.journal import Intent, Journal, Stage, read_journal, read_journals
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
 from backchain.planning import make_plan
 
 from . import qemu
-from .images import chain_of, problems
-from .interruption import interrupted, perform
-from .planned import node
+from .images import chain_of, invalid, problems
+from .interruption import committed, interrupted, perform
+from .planned import node, stopping
 from .scenes import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from backchain.graph import ChainGraph
-
-KIB = 1024
 
 
 def rebase_away(scene: Scene) -> None:
@@ -58,7 +54,7 @@ def test_no_image_is_invalid_before_all_data_is_in_place(tmp_path: Path, change:
     assert ImageState.INVALID not in {i.state for i in graph.images.values()}, problems(graph)
     base, top = node(graph, scene.paths["base"]), node(graph, scene.paths["top"])
     assert base in graph.chain(top)
-    assert "needed-file" in codes(graph, Delete((base,)))
+    assert "needed-file" in stopping(graph, Delete((base,)))
     assert qemu.view(scene.paths["top"]) == view
 
 
@@ -72,14 +68,10 @@ def test_an_image_that_was_committed_in_part_is_not_built_upon(tmp_path: Path, d
     asked: list[tuple[str, Operation]] = [(n, Snapshot(i, new)) for n, i in nodes.items()]
     asked += [(n, Pull(i, None)) for n, i in nodes.items() if n != "base"]
     for name, operation in asked:
-        assert ("corrupt" in codes(graph, operation)) == (name in mixed), (name, operation)
+        assert ("corrupt" in stopping(graph, operation)) == (name in mixed), (name, operation)
     recovery.finish(record, perform)
     graph = discover([scene.folder])
-    assert "corrupt" not in codes(graph, Snapshot(node(graph, scene.paths["base"]), new))
-
-
-def codes(graph: ChainGraph, operation: Operation) -> set[str]:
-    return {h.code for h in make_plan(graph, operation).stopping()}
+    assert "corrupt" not in stopping(graph, Snapshot(node(graph, scene.paths["base"]), new))
 
 
 def test_a_finish_with_one_overlay_less_copies_first(tmp_path: Path) -> None:
@@ -104,7 +96,7 @@ def test_a_mix_is_remembered_after_the_commit_was_given_up(tmp_path: Path, deed:
     mixed = ["base", "mid"]
     graph = discover([scene.folder])
     for name in mixed:
-        assert "corrupt" in codes(graph, Snapshot(node(graph, scene.paths[name]), new))
+        assert "corrupt" in stopping(graph, Snapshot(node(graph, scene.paths[name]), new))
     other = tmp_path / "images" / "other"
     other.mkdir()
     root, alone = chain_of(other, "root", "alone")
@@ -114,7 +106,7 @@ def test_a_mix_is_remembered_after_the_commit_was_given_up(tmp_path: Path, deed:
     perform(discover([scene.folder]), scene.deed.ask(scene))
     assert [r.stage for r in read_journals([scene.folder])] == [Stage.LEFT]
     graph = discover([scene.folder])
-    assert "corrupt" not in codes(graph, Snapshot(node(graph, base), new))
+    assert "corrupt" not in stopping(graph, Snapshot(node(graph, base), new))
     assert root.exists()
 
 
@@ -206,9 +198,9 @@ def test_the_same_commit_run_again_ends_what_the_first_left(tmp_path: Path, deed
     graph = discover([scene.folder])
     assert [r.path for r in graph.interrupted] == [record.path]
     base, top = (node(graph, scene.paths[name]) for name in ("base", "top"))
-    assert "corrupt" not in codes(graph, Snapshot(base, scene.folder / "new.qcow2"))
+    assert "corrupt" not in stopping(graph, Snapshot(base, scene.folder / "new.qcow2"))
     if deed != "commit":
-        assert codes(graph, Snapshot(top, scene.folder / "new.qcow2")) == set()
+        assert stopping(graph, Snapshot(top, scene.folder / "new.qcow2")) == set()
     (record,) = graph.interrupted
     assert recovery.finish(record, perform).problems == ()
     assert discover([scene.folder]).interrupted == ()
@@ -232,138 +224,6 @@ def test_images_in_a_symlinked_folder_are_told_of_where_they_are(tmp_path: Path)
     begun.close()
     assert begun.path.parent == top.parent
     assert [r.intent.target for r in read_journals([top.parent])] == [top]
-
-
-# --- invalid images ---------------------------------------------------------------------------------------------------
-
-
-def committed(folder: Path) -> tuple[Path, ...]:
-    """Commit two layers under another; they are invalid then."""
-    folder.mkdir()
-    base, one, two, over = chain_of(folder, "base", "one", "two", "over")
-    qemu.io(one, "write -q -P 1 0 64k")
-    qemu.io(two, "write -q -P 2 64k 64k")
-    graph = discover([folder])
-    perform(graph, Commit(node(graph, base), node(graph, two)))
-    return base, one, two, over
-
-
-def invalid(folder: Path) -> set[str]:
-    return {i.path.name for i in discover([folder]).images.values() if i.state is ImageState.INVALID}
-
-
-def test_invalid_images_are_known_after_devices_were_numbered_anew(tmp_path: Path) -> None:
-    committed(tmp_path / "images")
-    (record,) = read_journals([tmp_path / "images"])
-    first, rest = record.path.read_text().split("\n", 1)
-    intent = json.loads(first)
-    for image in intent["invalidated"]:
-        image["fingerprint"][0] += 1
-    record.path.write_text(json.dumps(intent) + "\n" + rest)
-    assert invalid(tmp_path / "images") == {"one.qcow2", "two.qcow2"}
-
-
-@pytest.mark.parametrize("way", ["moved", "copied", "renamed in it"])
-def test_invalid_images_are_known_elsewhere(tmp_path: Path, way: str) -> None:
-    _, one, *_ = committed(tmp_path / "images")
-    other = tmp_path / "other"
-    if way == "moved":
-        (tmp_path / "images").rename(other)
-    elif way == "copied":
-        shutil.copytree(tmp_path / "images", other)
-    else:
-        one.rename(one.with_name("new-name.qcow2"))
-        other = tmp_path / "images"
-    assert invalid(other) == {"new-name.qcow2" if way == "renamed in it" else "one.qcow2", "two.qcow2"}
-
-
-@pytest.mark.parametrize("way", ["in place", "as new files"])
-def test_what_was_brought_back_from_a_backup_is_valid(tmp_path: Path, way: str) -> None:
-    """All images are as they were before the commit, their times too; only the journal tells of it."""
-    folder, backup = tmp_path / "images", tmp_path / "backup"
-    folder.mkdir()
-    base, one, two, over = chain_of(folder, "base", "one", "two", "over")
-    qemu.io(two, "write -q -P 2 64k 64k")
-    for path in (base, one, two, over):  # a backup is older than what it is brought back for
-        os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns - 10**10))
-    view = qemu.view(over)
-    shutil.copytree(folder, backup)
-    graph = discover([folder])
-    perform(graph, Commit(node(graph, base), node(graph, two)))
-    assert invalid(folder) == {"one.qcow2", "two.qcow2"}
-    for path in (base, one, two, over):
-        if way == "as new files":
-            path.unlink()
-        shutil.copy2(backup / path.name, path)
-    assert read_journals([folder])
-    assert invalid(folder) == set()
-    assert qemu.view(over) == view
-    graph = discover([folder])
-    assert "needed-file" in codes(graph, Delete((node(graph, base),)))
-
-
-def test_an_image_that_was_written_since_is_not_taken_for_the_invalid_one(tmp_path: Path) -> None:
-    _, one, *_ = committed(tmp_path / "images")
-    qemu.create(one, 1 << 20)
-    assert invalid(tmp_path / "images") == {"two.qcow2"}
-
-
-def test_a_memory_of_images_that_are_gone_goes_with_the_next_change(tmp_path: Path) -> None:
-    """They were removed by other means, and one of them had another name by then."""
-    folder = tmp_path / "images"
-    base, one, two, over = committed(folder)
-    one.unlink()
-    renamed = two.rename(folder / "renamed.qcow2")
-    for left, remembered in ((renamed, 1), (None, 0)):
-        if left is None:
-            renamed.unlink()
-        graph = discover([folder])
-        perform(graph, Rebase(node(graph, over), node(graph, base), True))
-        assert len(read_journals([folder])) == remembered
-    assert invalid(folder) == set()
-
-
-def test_a_memory_of_another_chain_stays(tmp_path: Path) -> None:
-    """Its images have other names by now, by which this chain's plan does not know them."""
-    folder = tmp_path / "images"
-    _, one, two, _ = committed(folder)
-    for path in (one, two):
-        path.rename(path.with_name(f"old-{path.name}"))
-    (alone,) = chain_of(folder, "alone")
-    graph = discover([alone])
-    perform(graph, Snapshot(node(graph, alone), folder / "new.qcow2"))
-    assert invalid(folder) == {"old-one.qcow2", "old-two.qcow2"}
-
-
-def test_what_nobody_may_look_at_may_be_there(tmp_path: Path) -> None:
-    assert not pending.may_exist(tmp_path / "nothing")
-    assert not pending.may_exist(tmp_path / "nothing" / "in it")
-    with mock.patch.object(os, "lstat", side_effect=PermissionError(13, "Permission denied")):
-        assert pending.may_exist(tmp_path / "nothing")
-
-
-@pytest.mark.parametrize("finish", [True, False])
-def test_a_commit_that_died_after_its_last_link_is_remembered_in_a_copy(tmp_path: Path, *, finish: bool) -> None:
-    scene = Scene("commit", "4k", tmp_path / "images")
-    interrupted(scene, tmp_path / "pins", "over", -1)
-    copy = tmp_path / "copy"
-    shutil.copytree(scene.folder, copy)
-    assert invalid(copy) == {"mid.qcow2", "top.qcow2"}
-    (record,) = read_journals([copy])
-    recovery.finish(record, perform) if finish else recovery.tidy_up(record)
-    assert invalid(copy) == {"mid.qcow2", "top.qcow2"}
-
-
-def test_what_is_still_read_through_is_not_invalid(tmp_path: Path) -> None:
-    """The overlay has another name by now, and its own name was given to a new overlay of the base."""
-    scene = Scene("commit", "4k", tmp_path / "images")
-    interrupted(scene, tmp_path / "pins", None)
-    (record,) = read_journals([scene.folder])
-    note(record, Stage.RELINKING)
-    renamed = scene.paths["over"].rename(scene.folder / "renamed.qcow2")
-    qemu.create(scene.paths["over"], None, backing=scene.paths["base"])
-    assert invalid(scene.folder) == set()
-    assert qemu.view(renamed) == scene.views["over.qcow2"]
 
 
 # --- journals that lie elsewhere, belong to others, or are large ------------------------------------------------------
@@ -406,7 +266,7 @@ def test_a_journal_that_makes_no_sense_is_none(tmp_path: Path, change: dict[str,
     record.path.write_text(json.dumps(json.loads(first) | change) + "\n" + rest)
     assert read_journal(record.path) is None
     graph = discover([scene.folder])
-    assert codes(graph, Snapshot(node(graph, scene.paths["base"]), scene.folder / "new.qcow2")) == set()
+    assert stopping(graph, Snapshot(node(graph, scene.paths["base"]), scene.folder / "new.qcow2")) == set()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
