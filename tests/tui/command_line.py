@@ -7,7 +7,10 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tests.core import qemu
+from tests.core.images import chain_of
 
 if TYPE_CHECKING:
     import signal
@@ -39,6 +42,25 @@ def stopped_amid(*arguments: str | Path, number: signal.Signals) -> subprocess.C
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=TIMEOUT)
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def document(done: subprocess.CompletedProcess[str]) -> Any:
+    """Give the JSON document on standard output."""
+    return json.loads(done.stdout)
+
+
+def filled(folder: Path, *names: str) -> list[Path]:
+    """Make a chain of images, the base first, which take seconds to be moved at 1 MiB/s."""
+    paths = chain_of(folder, *names, size=8 << 20)
+    for number, path in enumerate(paths):
+        qemu.io(path, f"write -q -P {number + 1} {number * 512}k 1M")
+    return paths
+
+
+def backing(path: Path) -> str | None:
+    """Give the name of the backing file that an image records, as QEMU reads it."""
+    name: str | None = qemu.info(path).get("backing-filename")
+    return name
 
 
 def error_of(done: subprocess.CompletedProcess[str], status: int) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from backchain.journal import is_journal
 from tests.core import qemu
-from tests.core.images import chain_of
-from tests.tui.command_line import backchain, error_of
+from tests.tui.command_line import backchain, backing, document, error_of, filled
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 MIB = 1 << 20
@@ -22,19 +19,7 @@ MIB = 1 << 20
 @pytest.fixture
 def chain(tmp_path: Path) -> list[Path]:
     """Base <- sn1 <- sn2 <- sn3, the chain of Method (1) and Method (2)."""
-    paths = chain_of(tmp_path, "base", "sn1", "sn2", "sn3", size=8 * MIB)
-    for number, path in enumerate(paths):
-        qemu.io(path, f"write -q -P {number + 1} {number * 512}k 1M")
-    return paths
-
-
-def backing(path: Path) -> str | None:
-    name: str | None = qemu.info(path).get("backing-filename")
-    return name
-
-
-def document(done: subprocess.CompletedProcess[str]) -> Any:
-    return json.loads(done.stdout)
+    return filled(tmp_path, "base", "sn1", "sn2", "sn3")
 
 
 def journals(folder: Path) -> list[Path]:

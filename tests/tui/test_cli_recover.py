@@ -10,11 +10,9 @@ import pytest
 
 from backchain.journal import is_journal
 from tests.core import qemu
-from tests.core.images import chain_of
-from tests.tui.command_line import backchain, error_of, stopped_amid
+from tests.tui.command_line import backchain, backing, document, error_of, filled, stopped_amid
 
 if TYPE_CHECKING:
-    import subprocess
     from pathlib import Path
 
 MIB = 1 << 20
@@ -24,22 +22,6 @@ MIB = 1 << 20
 def chain(tmp_path: Path) -> list[Path]:
     """Base <- sn1 <- sn2 <- sn3, which take seconds to be moved at 1 MiB/s."""
     return filled(tmp_path, "base", "sn1", "sn2", "sn3")
-
-
-def filled(folder: Path, *names: str) -> list[Path]:
-    paths = chain_of(folder, *names, size=8 * MIB)
-    for number, path in enumerate(paths):
-        qemu.io(path, f"write -q -P {number + 1} {number * 512}k 1M")
-    return paths
-
-
-def backing(path: Path) -> str | None:
-    name: str | None = qemu.info(path).get("backing-filename")
-    return name
-
-
-def document(done: subprocess.CompletedProcess[str]) -> Any:
-    return json.loads(done.stdout)
 
 
 def told(folder: Path) -> list[dict[str, Any]]:
