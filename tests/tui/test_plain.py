@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,8 @@ from backchain_tui.screens.advisor import AdvisorScreen, WayCard
 from backchain_tui.screens.naming import NamingScreen
 from backchain_tui.screens.picker import Picker
 from backchain_tui.screens.question import Question
+from tests.tui.command_line import stopped_amid
 from tests.tui.driving import figure, picture, planned, put_cursor, running, text_of, until
-from tests.tui.test_repair_keys import killed_amid
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,7 +95,7 @@ async def test_a_low_window_keeps_its_lines_in_ascii(tmp_path: Path) -> None:
 
 async def test_an_interrupted_job_is_told_in_ascii_and_with_the_time(tmp_path: Path) -> None:
     paths = figure(tmp_path)
-    killed_amid("commit", "-b", paths["RootBase"], paths["Snap-3"])
+    stopped_amid("commit", "-b", paths["RootBase"], paths["Snap-3"], number=signal.SIGKILL)
     async with running(tmp_path, size=SMALL, lab=True, ascii_only=True) as (app, pilot):
         await until(pilot, lambda: "1 interrupted job" in text_of(app, "TitleBar"))
         assert "1 interrupted job | lab" in text_of(app, "TitleBar")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,8 +13,8 @@ from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.help import HelpScreen
 from backchain_tui.screens.picker import Picker
 from tests.core import qemu
+from tests.tui.command_line import stopped_amid
 from tests.tui.driving import (
-    DEADLINE,
     MIB,
     asked,
     ended_well,
@@ -156,24 +152,13 @@ async def test_a_link_that_leads_outside_is_marked_and_confirmed(tmp_path: Path)
 # --- interrupted jobs ---------------------------------------------------------------------------------------------
 
 
-def killed_amid(*verb: str | Path) -> None:
-    """Start an operation, slowly, and kill it when data is on its way."""
-    command = [sys.executable, "-m", "backchain_tui", *map(str, verb), "-y", "--progress", "json", "-r", "1M"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    end = time.monotonic() + DEADLINE
-    for line in process.stderr:
-        if json.loads(line)["clusters"] > 0 or time.monotonic() > end:
-            break
-    process.send_signal(signal.SIGKILL)
-    process.wait(DEADLINE)
-
-
 @pytest.mark.parametrize("verb", ["commit", "pull"])
 async def test_an_interrupted_job_is_finished(tmp_path: Path, verb: str) -> None:
     paths = figure(tmp_path)
     view = qemu.view(paths["Snap-4"])
-    killed_amid(*([verb, "-b", paths["RootBase"], paths["Snap-3" if verb == "commit" else "Snap-4"]]))
+    stopped_amid(
+        *([verb, "-b", paths["RootBase"], paths["Snap-3" if verb == "commit" else "Snap-4"]]), number=signal.SIGKILL
+    )
     async with running(tmp_path) as (app, pilot):
         await until(pilot, lambda: "1 interrupted job" in text_of(app, "TitleBar"))
         await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
@@ -214,7 +199,7 @@ def leak(path: Path) -> None:
 async def test_what_an_interrupted_job_leaked_is_given_back_when_it_is_finished(tmp_path: Path) -> None:
     paths = figure(tmp_path)
     view = qemu.view(paths["Snap-4"])
-    killed_amid("commit", "-b", paths["RootBase"], paths["Snap-3"])
+    stopped_amid("commit", "-b", paths["RootBase"], paths["Snap-3"], number=signal.SIGKILL)
     qemu.run("qemu-img", "check", "-r", "leaks", paths["RootBase"])
     leak(paths["RootBase"])
     async with running(tmp_path) as (app, pilot):
@@ -237,7 +222,7 @@ async def test_what_an_interrupted_job_leaked_is_given_back_when_it_is_finished(
 async def test_an_interrupted_job_is_undone_or_left_for_later(tmp_path: Path) -> None:
     paths = figure(tmp_path)
     view = qemu.view(paths["Snap-4"])
-    killed_amid("commit", "-b", paths["RootBase"], paths["Snap-3"])
+    stopped_amid("commit", "-b", paths["RootBase"], paths["Snap-3"], number=signal.SIGKILL)
     async with running(tmp_path) as (app, pilot):
         await until(pilot, lambda: "1 interrupted job" in text_of(app, "TitleBar"))
         await pilot.press("exclamation_mark")
@@ -260,7 +245,7 @@ async def test_several_interrupted_jobs_are_a_list(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         paths = figure(tmp_path / name)
-        killed_amid("pull", paths["Snap-4"])
+        stopped_amid("pull", paths["Snap-4"], number=signal.SIGKILL)
     async with running(tmp_path) as (app, pilot):
         await until(pilot, lambda: "2 interrupted jobs" in text_of(app, "TitleBar"))
         await pilot.press("exclamation_mark")
