@@ -66,7 +66,12 @@ def spent_images(journals: Iterable[Record], graph: ChainGraph) -> frozenset[Ima
 
 
 def _is_undone(record: Record, graph: ChainGraph) -> bool:
-    """Whether the target was not written since before the operation: all images were brought back from a backup."""
+    """Whether all images were brought back from a backup: links, and the target as it was before the operation.
+
+    A target that was not written since does not suffice: there may have been nothing to copy into it.
+    """
+    if links_are_changed(record, graph):
+        return False
     target = find_path(graph, str(record.intent.target))
     now = graph[target].fingerprint if target is not None else None
     then = next((w.mtime_ns for w in record.intent.written if w.path == record.intent.target), None)

@@ -75,6 +75,17 @@ def test_what_was_brought_back_from_a_backup_is_valid(tmp_path: Path, way: str) 
     assert "needed-file" in stopping(graph, Delete((node(graph, base),)))
 
 
+def test_a_commit_of_nothing_is_remembered_like_any_other(tmp_path: Path) -> None:
+    """No byte of a raw base changes then."""
+    base, one, over = (tmp_path / name for name in ("base", "one", "over"))
+    qemu.run("qemu-img", "create", "-q", "-f", "raw", base, "1M")
+    qemu.create(one, 1 << 20, backing=base, backing_format="raw")
+    qemu.create(over, 1 << 20, backing=one)
+    graph = discover([tmp_path])
+    perform(graph, Commit(node(graph, base), node(graph, one)))
+    assert invalid(tmp_path) == {"one"}
+
+
 def test_an_image_that_was_written_since_is_not_taken_for_the_invalid_one(tmp_path: Path) -> None:
     _, one, *_ = committed(tmp_path / "images")
     qemu.create(one, 1 << 20)
