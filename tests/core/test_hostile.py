@@ -73,7 +73,7 @@ def leaks_behind_the_end(data: bytes, folder: Path) -> int:
     """Give the leaks of a file with those refcounts that count clusters past its end, which show once it has grown."""
     stretched = folder / "stretched.qcow2"  # beside what backs it
     stretched.write_bytes(data)
-    os.truncate(stretched, len(data) + (64 << 20))
+    os.truncate(stretched, len(data) + (2 << 30))  # what a refcount block counts of clusters of 64 KiB
     leaks = judge.leaks(stretched)
     stretched.unlink()
     return 0 if leaks in (None, judge.UNSOUND) else leaks
