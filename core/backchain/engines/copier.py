@@ -1,7 +1,12 @@
-"""Copies the pieces of a window into the target, cell by cell as the job allows, run by run as the disk likes."""
+"""Copies the pieces of a window into the target: batch by batch as the job allows, load by load as the disk likes.
+
+A disk that was written at random has a load for every cluster. So little is done for each load; all else is done for a
+window, or a batch, at once.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,40 +18,33 @@ from backchain.hostfile import COPY_CHUNK
 from backchain.jobs import Cell
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from backchain.jobs import Job
+    from backchain.pieces import Pieces
     from backchain.transfer import Transfer, Window
+
+_BATCH_BYTES = 4 * 1024 * 1024
+"""Guest data that the job is asked for at once, and that is shown as being copied."""
 
 
 @dataclass(slots=True)
-class _CopyRun:
-    """A stretch that is copied in one go: adjacent in its source and in the target. Offsets and lengths are bytes.
+class _Placed:
+    """The pieces of a window, each of which lies in one cell, and where they go.
 
     Attributes:
-        host: Offset in the source's file, or the compressed L2 entry.
-        to: Offset in the target's file.
-        cell: Number of the first cell.
-        goes_on: The next run begins in the cell in which this one ends.
+        pieces: The pieces.
+        to: int64, shape (n,): offset in the target's file in bytes.
+        cell: int64, shape (n,): number of the cell, within the window.
+        begins: bool, shape (n,): it is not copied in one go with the piece before it.
     """
 
-    guest: int
-    layer: int
-    host: int
-    to: int
-    length: int
-    cell: int
-    zero: bool
-    compressed: bool
-    goes_on: bool
-
-    def advance(self, part: int, cells: int) -> None:
-        """Move past `part` bytes and the `cells` that end in them."""
-        self.guest, self.to, self.length = self.guest + part, self.to + part, self.length - part
-        self.host += 0 if self.compressed else part
-        self.cell += cells
+    pieces: Pieces
+    to: NDArray[np.int64]
+    cell: NDArray[np.int64]
+    begins: NDArray[np.bool_]
 
 
 class Copier:
@@ -60,7 +58,6 @@ class Copier:
         self._transfer = transfer
         self._job = job
         self._first_cell = 0
-        self._admitted = 0
         self._unpacker = Unpacker(transfer.layers)
         self._carrier = carrier_to(target, {la.descriptor for la in transfer.layers} - {target})
 
@@ -75,38 +72,14 @@ class Copier:
             JobCancelledError: The user cancelled.
             OSError: Reading or writing failed.
         """
-        pieces, cell_size = window.pieces, self._transfer.cell_size
-        cell = np.searchsorted(window.cells, pieces.guest // cell_size) + self._first_cell
-        if hosts is None or window.tables is None:
-            target = pieces.guest
-        else:
-            target = hosts[window.tables.rows(pieces.guest, cell_size)] + pieces.guest % cell_size
-        breaks = (
-            (pieces.layer[1:] != pieces.layer[:-1])
-            | (pieces.zero[1:] != pieces.zero[:-1])
-            | pieces.compressed[1:]
-            | pieces.compressed[:-1]
-            | (target[1:] != target[:-1] + pieces.length[:-1])
-            | (~pieces.zero[1:] & (pieces.host[1:] != pieces.host[:-1] + pieces.length[:-1]))
-            | (np.diff(cell) > 1)
-        )
-        first = np.concatenate((np.zeros(1, np.int64), np.flatnonzero(breaks) + 1))[: len(pieces.guest)]
-        lengths = np.add.reduceat(pieces.length, first) if len(first) else pieces.length
-        columns = (pieces.guest, pieces.layer, pieces.zero, pieces.compressed, pieces.host, target, cell)
-        shared = np.append(cell[first[1:]] == cell[first[1:] - 1], np.array([False]))[: len(first)]
+        placed = self._place(window, hosts)
+        pieces = placed.pieces
         if pieces.compressed.any():
-            packed = pieces.compressed[first]
-            places = (pieces.layer[first][packed].tolist(), pieces.host[first][packed].tolist())
-            self._unpacker.announce(zip(*places, strict=True))
-        rows = zip(
-            *(column[first].tolist() for column in columns), lengths.tolist(), shared.tolist(), strict=True
-        )  # fmt: skip
-        for guest, layer, zero, compressed, host, to, number, length, goes_on in rows:
-            self._pass_zero_cells(number)
-            run = _CopyRun(guest, layer, host, to, length, number, zero, compressed, goes_on)
-            self._copy_run(run)
+            packed = placed.begins & pieces.compressed
+            self._unpacker.announce(zip(pieces.layer[packed].tolist(), pieces.host[packed].tolist(), strict=True))
+        for cells, part in self._batches(placed, len(window.cells)):
+            self._copy_batch(placed, cells, part)
         self._first_cell += len(window.cells)
-        self._pass_zero_cells(self._first_cell)
 
     def finish(self) -> None:
         """Have everything written; it is not flushed yet.
@@ -121,28 +94,84 @@ class Copier:
         self._unpacker.close()
         self._carrier.close()
 
-    def _pass_zero_cells(self, until: int) -> None:
-        """Take the cells before number `until` that need no data through the job, as they become zeros by a flag."""
-        while self._admitted < until:
-            start = self._admitted
-            granted = self._admit(until - start, 0)
-            self._admitted = start + granted
-            self._mark_done(start, granted)
+    def _place(self, window: Window, hosts: NDArray[np.int64] | None) -> _Placed:
+        """Give the pieces of a window their places; what is adjacent in its source and in the target stays together."""
+        pieces, size = window.pieces, self._transfer.cell_size
+        to = pieces.guest
+        if hosts is not None and window.tables is not None:
+            to = hosts[window.tables.rows(pieces.guest, size)] + pieces.guest % size
+        cell = np.searchsorted(window.cells, pieces.guest // size)
+        begins = np.ones(len(pieces), bool)
+        begins[1:] = (
+            (pieces.layer[1:] != pieces.layer[:-1])
+            | (pieces.zero[1:] != pieces.zero[:-1])
+            | pieces.compressed[1:]
+            | pieces.compressed[:-1]
+            | (to[1:] != to[:-1] + pieces.length[:-1])
+            | (~pieces.zero[1:] & (pieces.host[1:] != pieces.host[:-1] + pieces.length[:-1]))
+            | ((size > COPY_CHUNK) & (cell[1:] != cell[:-1]))  # else a load would be larger than QEMU's largest cluster
+        )
+        along = to - to[np.maximum.accumulate(np.where(begins, np.arange(len(to)), 0))]
+        begins[1:] |= along[1:] // COPY_CHUNK != along[:-1] // COPY_CHUNK
+        return _Placed(pieces, to, cell, begins)
 
-    def _copy_run(self, run: _CopyRun) -> None:
-        """Copy one run, in parts of as many cells as the job allows."""
-        cell_size = self._transfer.cell_size
-        while run.length > 0:
-            inside = run.guest % cell_size
-            if run.cell >= self._admitted:
-                wanted = max(1, -(-min(run.length + inside, max(COPY_CHUNK, cell_size)) // cell_size))
-                self._admitted = run.cell + self._admit(wanted, cell_size)
-            part = min(run.length, (self._admitted - run.cell) * cell_size - inside)
-            count = -(-(inside + part) // cell_size)
-            self._job.mark(run.cell, count, Cell.COPYING)
-            unfinished = int(run.goes_on and part == run.length)
-            self._mark_delivered(self._carrier.carry(self._load(run, part, count - unfinished)))
-            run.advance(part, (inside + part) // cell_size)
+    def _batches(self, placed: _Placed, count: int) -> Iterator[tuple[range, slice]]:
+        """Yield the `count` cells of a window as the job admits them, with the pieces that fall into them.
+
+        Cells without a piece need no data: they become zeros by a flag.
+        """
+        pieces, size = placed.pieces, self._transfer.cell_size
+        begins = np.flatnonzero(placed.begins)
+        before = np.cumsum(pieces.length) - pieces.length
+        before_load, cell_of_load = before[begins], placed.cell[begins]
+        cell = piece = 0
+        while cell < count:
+            wanted, cost = count, 0
+            if piece < len(pieces):
+                cost = size
+                beyond = int(np.searchsorted(before_load, before[piece] + _BATCH_BYTES))
+                wanted = max(int(cell_of_load[beyond]), cell + 1) if beyond < len(begins) else count
+            end = cell + self._admit(wanted - cell, cost)
+            stop = int(np.searchsorted(placed.cell, end))
+            yield range(cell, end), slice(piece, stop)
+            cell, piece = end, stop
+
+    def _copy_batch(self, placed: _Placed, cells: range, part: slice) -> None:
+        """Copy some pieces, and mark the cells that they fall into."""
+        first = self._first_cell + cells.start
+        self._job.mark(first, len(cells), Cell.COPYING)
+        if part.start == part.stop:
+            self._job.mark(first, len(cells), Cell.DONE)
+            self._job.add_done(len(cells), 0, 0)
+            return
+        delivered: list[Load] = []
+        try:
+            for load in self._loads(placed, cells, part):
+                delivered += self._carrier.carry(load)
+        finally:
+            self._mark_delivered(delivered)
+
+    def _loads(self, placed: _Placed, cells: range, part: slice) -> Iterator[Load]:
+        """Make the loads of some pieces. Each has the cells before that in which the next one begins."""
+        pieces, descriptors = placed.pieces, [la.descriptor for la in self._transfer.layers]
+        sources = self._transfer.sources
+        placed.begins[part.start] = True
+        first = np.flatnonzero(placed.begins[part]) + part.start
+        lengths = np.add.reduceat(pieces.length[: part.stop], first)
+        edges = np.concatenate(([cells.start], placed.cell[first[1:]], [cells.stop]))
+        columns = (placed.to, pieces.layer, pieces.zero, pieces.compressed, pieces.host, pieces.guest)
+        rows = zip(
+            *(column[first].tolist() for column in columns), lengths.tolist(),
+            (edges[:-1] + self._first_cell).tolist(), np.diff(edges).tolist(), strict=True,
+        )  # fmt: skip
+        for to, layer, zero, compressed, host, guest, length, cell, count in rows:
+            source: int | memoryview | None = None if zero else descriptors[layer]
+            if compressed:
+                data = self._unpacker.cluster((layer, host))
+                inside = guest % len(data)
+                source = memoryview(data)[inside : inside + length]
+            counted = layer - sources.start if not zero and layer in sources else None
+            yield Load(to, length, source, host, cell, count, counted)
 
     def _admit(self, clusters: int, bytes_each: int) -> int:
         """Ask the job; where it lets us wait, nothing is on its way meanwhile.
@@ -156,26 +185,16 @@ class Copier:
         self.finish()
         return self._job.admit(clusters, bytes_each)
 
-    def _load(self, run: _CopyRun, length: int, cells: int) -> Load:
-        """Make a load of the next `length` bytes of a run, with which `cells` cells are done."""
-        layers, sources = self._transfer.layers, self._transfer.sources
-        source: int | memoryview | None = None
-        if run.compressed:
-            data = self._unpacker.cluster((run.layer, run.host))
-            inside = run.guest % len(data)
-            source = memoryview(data)[inside : inside + length]
-        elif not run.zero:
-            source = layers[run.layer].descriptor
-        counted = run.layer - sources.start if source is not None and run.layer in sources else None
-        return Load(run.to, length, source, run.host, run.cell, cells, counted)
-
     def _mark_delivered(self, loads: Sequence[Load]) -> None:
+        """Mark the cells of loads that follow each other."""
+        if not loads:
+            return
+        copied: Counter[int] = Counter()
         for load in loads:
-            if load.counted is None:
-                self._mark_done(load.cell, load.cells)
-            else:
-                self._mark_done(load.cell, load.cells, load.counted, load.length)
-
-    def _mark_done(self, first: int, count: int, source: int = 0, copied: int = 0) -> None:
-        self._job.mark(first, count, Cell.DONE)
-        self._job.add_done(count, source, copied)
+            if load.counted is not None:
+                copied[load.counted] += load.length
+        first, end = loads[0].cell, loads[-1].cell + loads[-1].cells
+        self._job.mark(first, end - first, Cell.DONE)
+        self._job.add_done(sum(load.cells for load in loads), 0, 0)
+        for source, count in copied.items():
+            self._job.add_done(0, source, count)
