@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from backchain.errors import BackchainError
+from backchain.errors import BackchainError, JobCancelledError
 from backchain.operations import Commit, Pull, Rebase
+from backchain.pausing import go_on
 from backchain.plan import Hazard, Plan, Severity
 from backchain.planning import make_plan
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
     from backchain.operations import Operation
+    from backchain.pausing import Pause
 
 
 class Way(StrEnum):
@@ -75,10 +77,19 @@ class Advice:
         return bool(self.plans) and not self.blocked
 
 
-def advise(graph: ChainGraph, image: ImageId) -> tuple[Advice, ...]:
-    """Give the three ways to get rid of `image`, in the order of `Way`."""
+def advise(graph: ChainGraph, image: ImageId, pause: Pause = go_on) -> tuple[Advice, ...]:
+    """Give the three ways to get rid of `image`, in the order of `Way`.
+
+    Args:
+        graph: The images as they were found.
+        image: The one to get rid of.
+        pause: Called between reads: a rebase compares whole disks.
+
+    Raises:
+        JobCancelledError: The pause has ended it.
+    """
     graph = graph.without_invalid_links()
-    return (_down(graph, image), _up(graph, image), _flatten(graph, image))
+    return (_down(graph, image, pause), _up(graph, image, pause), _flatten(graph, image, pause))
 
 
 def recommended(advice: Sequence[Advice]) -> Advice | None:
@@ -87,31 +98,33 @@ def recommended(advice: Sequence[Advice]) -> Advice | None:
     return min(possible, key=lambda a: (a.bytes, a.clusters, len(a.invalidated)), default=None)
 
 
-def _down(graph: ChainGraph, image: ImageId) -> Advice:
+def _down(graph: ChainGraph, image: ImageId, pause: Pause) -> Advice:
     backing = graph.backing_of(image)
     if backing is None:
         return Advice(Way.DOWN, (), f"{graph[image].name} is a base: nothing lies below it")
-    return _planned(Way.DOWN, graph, [Commit(backing, image, keep_top=True)])
+    return _planned(Way.DOWN, graph, [Commit(backing, image, keep_top=True)], pause)
 
 
-def _up(graph: ChainGraph, image: ImageId) -> Advice:
+def _up(graph: ChainGraph, image: ImageId, pause: Pause) -> Advice:
     overlays, backing = graph.overlays_of(image), graph.backing_of(image)
     if not overlays:
         return Advice(Way.UP, (), f"nothing is backed by {graph[image].name}: it can simply be deleted")
     if backing is None:
         return Advice(Way.UP, (), f"{graph[image].name} is a base: its overlays can only be flattened")
-    return _planned(Way.UP, graph, [Rebase(o, backing) for o in overlays])
+    return _planned(Way.UP, graph, [Rebase(o, backing) for o in overlays], pause)
 
 
-def _flatten(graph: ChainGraph, image: ImageId) -> Advice:
+def _flatten(graph: ChainGraph, image: ImageId, pause: Pause) -> Advice:
     overlays = graph.overlays_of(image)
     if not overlays:
         return Advice(Way.FLATTEN, (), f"nothing is backed by {graph[image].name}: it can simply be deleted")
-    return _planned(Way.FLATTEN, graph, [Pull(o, None) for o in overlays])
+    return _planned(Way.FLATTEN, graph, [Pull(o, None) for o in overlays], pause)
 
 
-def _planned(way: Way, graph: ChainGraph, operations: Sequence[Operation]) -> Advice:
+def _planned(way: Way, graph: ChainGraph, operations: Sequence[Operation], pause: Pause) -> Advice:
     try:
-        return Advice(way, tuple(make_plan(graph, o) for o in operations))
+        return Advice(way, tuple(make_plan(graph, o, pause=pause) for o in operations))
+    except JobCancelledError:
+        raise
     except BackchainError as error:
         return Advice(way, (), str(error))

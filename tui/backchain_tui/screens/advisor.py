@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from backchain_tui import advice_words
-from backchain_tui.background import in_background
+from backchain_tui.background import Latest
 from backchain_tui.describe import labels
 from backchain_tui.widgets.rows import RowsPanel
 
@@ -46,6 +46,7 @@ class AdvisorScreen(ModalScreen["Advice | None"]):
         self._graph, self._image = graph, image
         self._advice: tuple[Advice, ...] = ()
         self._why = ""
+        self._counting = Latest(self)
 
     def compose(self) -> ComposeResult:
         """Three cards, and what they are about."""
@@ -67,7 +68,11 @@ class AdvisorScreen(ModalScreen["Advice | None"]):
 
         from backchain.advice import advise
 
-        in_background(self, lambda: advise(self._graph, self._image), self._show, self._fail)
+        self._counting.ask(lambda pause: advise(self._graph, self._image, pause), self._show, self._fail)
+
+    def on_unmount(self) -> None:
+        """Have the counting end: nobody waits for it any more."""
+        self._counting.forget()
 
     def _say(self, text: str) -> None:
         self.query_one("#advisor-why", Static).update(f"{self._why}\n{text}")
