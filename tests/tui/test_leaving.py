@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import TYPE_CHECKING
 
+import pytest
+
 import backchain.advice
-from backchain.errors import JobCancelledError
+import backchain.recovery
+from backchain.errors import ImageInUseError, JobCancelledError
+from backchain.journal import read_journals
 from backchain.operations import Commit
 from backchain.pausing import go_on
 from backchain.planning import make_plan
+from backchain.recovery import Tidied, tidy_up
+from backchain_tui.actions import Where
 from backchain_tui.screens.browse import BrowseScreen
-from tests.tui.driving import figure, put_cursor, running, until
+from tests.core import qemu
+from tests.tui.command_line import stopped_amid
+from tests.tui.driving import asked, ended_well, figure, planned, put_cursor, running, text_of, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+    from textual.pilot import Pilot
 
     from backchain.graph import ChainGraph
+    from backchain.journal import Record
     from backchain.operations import Operation
     from backchain.pausing import Pause
     from backchain.plan import Plan
+    from backchain_tui.app import BackchainApp
+    from backchain_tui.screens.operation import OperationScreen
 
 
 async def test_counting_the_ways_ends_when_nobody_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +66,52 @@ async def test_counting_the_ways_ends_when_nobody_waits_for_it(tmp_path: Path, m
         await until(pilot, lambda: ended.is_set() or len(plans) > 2)
     assert ended.is_set()
     assert plans == [Commit], "the other ways are not counted any more"
+
+
+async def finished(app: BackchainApp, pilot: Pilot[None]) -> OperationScreen:
+    """Finish what an interrupted job has left, up to the end of its last step."""
+    await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
+    await pilot.press("exclamation_mark")
+    await asked(app, pilot)
+    await pilot.press("left", "left", "enter")
+    await planned(app, pilot)
+    await pilot.press("enter", "enter")
+    return await ended_well(app, pilot)
+
+
+@pytest.mark.parametrize("key", ["escape", "q", "enter"])
+async def test_a_recovery_is_closed_whichever_way_its_last_step_is_left(tmp_path: Path, key: str) -> None:
+    paths = figure(tmp_path)
+    view = qemu.view(paths["Snap-4"])
+    stopped_amid("pull", paths["Snap-4"], number=signal.SIGKILL)
+    assert read_journals([tmp_path])
+    async with running(tmp_path) as (app, pilot):
+        await finished(app, pilot)
+        await pilot.press(key)
+    assert not read_journals([tmp_path])
+    assert qemu.view(paths["Snap-4"]) == view
+    assert qemu.check(paths["Snap-4"]).clean
+
+
+async def test_a_recovery_that_could_not_be_closed_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    paths = figure(tmp_path)
+    stopped_amid("pull", paths["Snap-4"], number=signal.SIGKILL)
+    tries: list[bool] = []
+
+    def busy_at_first(record: Record, *, finished: bool = False) -> Tidied:
+        tries.append(finished)
+        if len(tries) == 1:
+            raise ImageInUseError("Snap-4.qcow2 is in use")
+        return tidy_up(record, finished=finished)
+
+    monkeypatch.setattr(backchain.recovery, "tidy_up", busy_at_first)
+    async with running(tmp_path) as (app, pilot):
+        screen = await finished(app, pilot)
+        assert "Snap-4.qcow2 is in use" in await asked(app, pilot)
+        assert read_journals([tmp_path])
+        await pilot.press("enter", "enter")
+        await until(pilot, lambda: Where.NEXT not in screen.where())
+    assert tries == [True, True]
+    assert not read_journals([tmp_path])

@@ -57,6 +57,18 @@ class Agenda:
         del done
         return None
 
+    def settle(self, done: Operation) -> Tidied | None:
+        """Tidy up if nothing follows a step, so that whoever leaves now leaves nothing behind.
+
+        Args:
+            done: The operation that has just ended well.
+
+        Raises:
+            BackchainError: As `following` and `close` do.
+        """
+        del done
+        return None
+
     def close(self) -> Tidied | None:
         """Tidy up when all is done, which may write; give what that came to, None when there was nothing to tidy up.
 
@@ -109,7 +121,7 @@ class Recovery(Agenda):
 
     @property
     def more(self) -> bool:
-        """Whether it is not known yet that all is done."""
+        """Whether it is not known that all is done."""
         return not self._over
 
     def first(self) -> tuple[ChainGraph, Operation] | None:
@@ -123,7 +135,6 @@ class Recovery(Agenda):
         graph = self.read()
         rest = what_remains(self._record, graph)
         if rest is None or rest == self._done:  # a copy that is done leaves no trace by which it could be told
-            self._over = True
             return None
         return graph, rest
 
@@ -132,9 +143,15 @@ class Recovery(Agenda):
         self._done = done
         return self.first()
 
+    def settle(self, done: Operation) -> Tidied | None:
+        """Tidy up after the last step at once."""
+        return self.close() if self.following(done) is None else None
+
     def close(self) -> Tidied:
         """Give back what the operation leaked, and forget its journal, as the steps that finished it leak nothing."""
-        return self._tidy_up(finished=True)
+        tidied = self._tidy_up(finished=True)
+        self._over = True
+        return tidied
 
     def undo(self) -> Tidied:
         """Leave the chain as it is and give back what the operation leaked.

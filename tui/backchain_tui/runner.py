@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 from backchain.errors import BackchainError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from backchain.engines.base import Engine
     from backchain.jobs import Job
     from backchain.plan import Plan
+    from backchain.recovery import Tidied
     from backchain_tui.speed import Speed
 
 LEAVE_SECONDS = 2.0
@@ -24,23 +27,31 @@ class Run:
         job: The job, for whoever shows it.
         speed: Its rate limit.
         verified: How much of what the surviving images read was compared: "no", "sampled" or "whole"; "" until then.
+        tidied: What was tidied up after the job; None for nothing.
+        problem: Why that could not be done; the job itself has ended well.
     """
 
-    def __init__(self, plan: Plan, forced: frozenset[str], speed: Speed) -> None:
+    def __init__(
+        self, plan: Plan, forced: frozenset[str], speed: Speed, sequel: Callable[[], Tidied | None] = lambda: None
+    ) -> None:  # fmt: skip
         """Make a run that has not started.
 
         Args:
             plan: The plan to run.
             forced: Codes of the hazards that the user has confirmed.
             speed: The rate limit to start with.
+            sequel: Done after a job that has ended well, in its thread: whoever leaves waits for it as for the job.
         """
         from backchain.jobs import Job
 
         self.job: Job = Job(plan, bytes_per_second=speed.limit)
         self.speed = speed
         self.verified = ""
+        self.tidied: Tidied | None = None
+        self.problem: BackchainError | None = None
         self._plan = plan
         self._forced = forced
+        self._sequel = sequel
         self._thread = threading.Thread(target=self._run, name="backchain-job", daemon=True)
 
     def start(self) -> None:
@@ -73,9 +84,21 @@ class Run:
         engine: Engine = BuiltinEngine()
         try:
             self.verified = engine.run(self._plan, self.job, self._forced).verified
-        except BackchainError as error:
-            self.job.end(error)
         except Exception as error:  # noqa: BLE001 - a defect of the engine must end the job, or the screen waits for ever
-            self.job.end(BackchainError(f"{type(error).__name__}: {error}", "this is a defect of backchain"))
+            self.job.end(_told(error))
         else:
             self.job.end()
+            self._tidy_up()
+
+    def _tidy_up(self) -> None:
+        try:
+            self.tidied = self._sequel()
+        except Exception as error:  # noqa: BLE001 - nobody else would tell of it
+            self.problem = _told(error)
+
+
+def _told(error: Exception) -> BackchainError:
+    """Give an error as one that can be shown; what backchain does not raise on purpose is a defect."""
+    if isinstance(error, BackchainError):
+        return error
+    return BackchainError(f"{type(error).__name__}: {error}", "this is a defect of backchain")

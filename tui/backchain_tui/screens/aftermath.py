@@ -100,6 +100,10 @@ class AftermathScreen(PreviewScreen):
 
     # --- the end of a job -----------------------------------------------------------------------------------------
 
+    def sequel(self, plan: Plan) -> Tidied | None:
+        """Tidy up after the last step, however the screen is left then."""
+        return self.agenda.settle(plan.operation) if plan is self.plan else None
+
     def job_done(self, run: Run) -> None:
         """Show that a job has ended well, and offer what may follow."""
         plan = run.job.plan
@@ -116,6 +120,10 @@ class AftermathScreen(PreviewScreen):
             words.append("Enter goes on.")
         self.tell_end(run, " ".join(filter(None, words)), "done")
         self.show_rows()
+        if run.problem is not None:
+            self.complain(run.problem)
+        elif run.tidied is not None:
+            self._all_done(run.tidied)
 
     def job_failed(self, run: Run, error: BackchainError) -> None:
         """Show that a job has failed; where the chain has changed, plan again."""
@@ -220,10 +228,10 @@ class AftermathScreen(PreviewScreen):
         in_background(self, lambda: self.agenda.following(done), self._go_on, self._cannot_go_on)
 
     def _go_on(self, step: tuple[ChainGraph, Operation] | None) -> None:
-        self._next = self._stepping = False
         if not self.is_mounted:
             return
         if step is not None:
+            self._stepping = False
             self.begin(step[0], choice_of(*step))
             return
         self.run_worker(self._close_agenda, thread=True, group="agenda", exit_on_error=False)
@@ -238,6 +246,7 @@ class AftermathScreen(PreviewScreen):
             self.call_later(self._all_done, tidied)
 
     def _all_done(self, tidied: Tidied | None) -> None:
+        self._next = self._stepping = False
         if not self.is_mounted:
             return
         kept = tidied is not None and tidied.kept

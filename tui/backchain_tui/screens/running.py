@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from backchain.errors import BackchainError
     from backchain.plan import Plan
+    from backchain.recovery import Tidied
     from backchain_tui.session import Session
 
 _MAP_EVERY = 1 / 10
@@ -77,7 +78,7 @@ class RunningScreen(PictureScreen):
 
     def launch(self, plan: Plan, forced: frozenset[str], speed: Speed) -> None:
         """Run a plan in this picture, be it the one that is shown or one that tidies up after it."""
-        self.job_run = Run(plan, forced, speed)
+        self.job_run = Run(plan, forced, speed, lambda: self.sequel(plan))
         self.ended = False
         panel = self.query_one("#job", JobPanel)
         panel.display = True
@@ -144,6 +145,11 @@ class RunningScreen(PictureScreen):
             self.job_failed(run, run.job.error)
         self.job_over()
         self.refresh_bindings()
+
+    def sequel(self, plan: Plan) -> Tidied | None:
+        """Do what belongs to the end of a job that has ended well, in its thread."""
+        del plan
+        return None
 
     def job_over(self) -> None:
         """Do what follows the end of a job, be it good or bad."""
