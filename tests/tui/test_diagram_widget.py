@@ -15,7 +15,7 @@ from backchain_tui.diagram.text import EMPTY
 from backchain_tui.diagram.widget import ChainDiagram
 from backchain_tui.theme import THEMES, Depth, Palette
 
-from .builders import chain, commit, five, forest, sparklines
+from .builders import chain, commit, five, forest, snapshot, sparklines
 
 if TYPE_CHECKING:
     from textual.strip import Strip
@@ -264,3 +264,63 @@ async def test_semantic_names_of_the_palette() -> None:
         assert palette["base"] != palette["overlay"]
         with pytest.raises(KeyError):
             palette["chartreuse"]
+
+
+def place_of(diagram: ChainDiagram, words: str) -> tuple[int, int]:
+    """Give a cell of what the widget shows by the words that begin there."""
+    shown = text(diagram).splitlines()
+    return next((line.index(words), y) for y, line in enumerate(shown) if words in line)
+
+
+async def test_a_click_where_images_were_left_out_shows_them_one_after_the_other() -> None:
+    graph = chain(*(f"n{n:02}" for n in range(20)))
+    app = Stage(graph)
+    async with app.run_test(size=(80, 30)) as pilot:
+        app.diagram.cursor = ImageId("n18")
+        app.diagram.show_plan(commit(graph, "n17", "n18"))
+        await pilot.pause()
+        closed = text(app.diagram)
+        assert "n10" not in closed
+        seen = []
+        for _ in range(3):
+            await pilot.click(app.diagram, offset=place_of(app.diagram, " more"))
+            await pilot.pause()
+            seen.append(app.diagram.cursor)
+            assert str(app.diagram.cursor) in text(app.diagram)
+        assert seen == ["n16", "n15", "n14"], "the nearest first"
+        assert "n16" not in text(app.diagram)
+        await pilot.hover(app.diagram, offset=place_of(app.diagram, " more"))
+        assert "n01, n02" in str(app.diagram.tooltip)
+        await pilot.click(app.diagram, offset=place_of(app.diagram, "n18"))
+        await pilot.pause()
+        assert text(app.diagram) == closed, "whoever leaves closes it"
+
+
+async def test_a_click_on_overlays_that_were_left_out_comes_to_all_of_them() -> None:
+    family = [f"s{n}" for n in range(6)]
+    graph = forest({"base": None, "mid": "base", "top": "mid", **dict.fromkeys(family, "mid")})
+    app = Stage(graph)
+    async with app.run_test(size=(100, 40)) as pilot:
+        app.diagram.cursor = ImageId("mid")
+        app.diagram.show_plan(commit(graph, "base", "mid"))
+        await pilot.pause()
+        seen = set()
+        for _ in range(6):
+            await pilot.click(app.diagram, offset=place_of(app.diagram, " more"))
+            await pilot.pause()
+            seen.add(str(app.diagram.cursor))
+        hidden = set(family) - {"s0"}
+        assert seen >= hidden - {"s1"}, "s0 and s1 may have a box already"
+
+
+async def test_the_mouse_over_an_overlay_that_is_to_be_made() -> None:
+    app = Stage(five())
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.diagram.show_plan(snapshot(five(), "Snap-4", "fresh"))
+        await pilot.pause()
+        place = place_of(app.diagram, "fresh")
+        await pilot.hover(app.diagram, offset=place)
+        assert str(app.diagram.tooltip) == "/lab/fresh.qcow2"
+        await pilot.click(app.diagram, offset=place)
+        await pilot.press("left")
+        assert app.diagram.cursor == "RootBase"

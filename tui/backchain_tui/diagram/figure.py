@@ -109,6 +109,6 @@ class Figure:
     width: int
     height: int
 
-    def at(self, x: int, y: int) -> ImageId | None:
-        """Give the image whose box (on either row) holds a cell, or None."""
-        return next((b.image for b in self.boxes if b.rect.holds(x, y)), None)
+    def at(self, x: int, y: int) -> tuple[ImageId, ...]:
+        """Give the image whose box (on either row) holds a cell, or those left out there; nothing beside boxes."""
+        return next((b.images for b in self.boxes if b.rect.holds(x, y)), ())

@@ -65,8 +65,8 @@ class OperationScene:
         """Size of the boxes on the two rows."""
         return self._figure.zoom
 
-    def at(self, x: int, y: int) -> ImageId | None:
-        """Give the image whose box, on either row, holds a cell, or None."""
+    def at(self, x: int, y: int) -> tuple[ImageId, ...]:
+        """Give the image whose box, on either row, holds a cell, or those left out there."""
         return self._figure.at(x, y - self._top)
 
     def rect(self, image: ImageId) -> Rect | None:

@@ -9,6 +9,7 @@ from backchain_tui.diagram.glyphs import UNICODE
 from backchain_tui.diagram.ink import Ink
 from backchain_tui.diagram.scene import View
 from backchain_tui.diagram.text import EMPTY, make_scene
+from backchain_tui.formatting import names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from backchain_tui.diagram.glyphs import GlyphSet
     from backchain_tui.diagram.layout import Zoom
     from backchain_tui.diagram.scene import Scene
+
+_NAMED = 12
+"""Images that were left out and are named at most where the mouse is over them."""
 
 
 class Picture:
@@ -96,6 +100,15 @@ class Picture:
             canvas.put(left + (width - len(text)) // 2, top + height // 2, text, Ink.NOTE)
         return canvas
 
-    def at(self, x: int, y: int) -> ImageId | None:
-        """Give the image whose box holds a cell of the picture, or None."""
-        return self.scene.at(x, y) if self.scene is not None else None
+    def at(self, x: int, y: int) -> tuple[ImageId, ...]:
+        """Give the image whose box holds a cell of the picture, or those that were left out there."""
+        return self.scene.at(x, y) if self.scene is not None else ()
+
+    def words(self, images: tuple[ImageId, ...]) -> str:
+        """Say which images stand at one place: the path of one, the names of those that were left out."""
+        infos = [
+            self.plan.info(i) if self.plan is not None else self.graph[i] for i in images if self.graph is not None
+        ]
+        if len(infos) == 1:
+            return infos[0].display_path
+        return f"{names([i.label for i in infos], at_most=_NAMED)}. A click shows the next."

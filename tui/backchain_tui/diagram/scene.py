@@ -85,8 +85,8 @@ class Scene(Protocol):
     def paint(self, canvas: Canvas, glyphs: GlyphSet, view: View) -> None:
         """Paint the part that the canvas shows."""
 
-    def at(self, x: int, y: int) -> ImageId | None:
-        """Give the image whose box holds a cell, or None."""
+    def at(self, x: int, y: int) -> tuple[ImageId, ...]:
+        """Give the image whose box holds a cell, or those that were left out there; nothing beside boxes."""
 
     def rect(self, image: ImageId) -> Rect | None:
         """Give the place of the box that stands for an image, alone or for several; None when there is none."""
@@ -117,9 +117,10 @@ class ForestScene:
         """Size of the boxes."""
         return self._layout.metrics.zoom
 
-    def at(self, x: int, y: int) -> ImageId | None:
-        """Give the image whose box holds a cell, or None."""
-        return self._layout.at(x, y)
+    def at(self, x: int, y: int) -> tuple[ImageId, ...]:
+        """Give the image whose box holds a cell, or nothing."""
+        image = self._layout.at(x, y)
+        return () if image is None else (image,)
 
     def rect(self, image: ImageId) -> Rect | None:
         """Give the place of an image's box."""

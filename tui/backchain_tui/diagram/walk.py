@@ -100,6 +100,21 @@ def leaf(graph: ChainGraph, scene: Scene, image: ImageId, visited: Mapping[Image
     return image
 
 
+def into(fold: tuple[ImageId, ...], graph: ChainGraph, image: ImageId | None) -> ImageId:
+    """Give the image, among several that were left out at one place, that comes next from `image`.
+
+    Along a chain that is the nearest one; among overlays of one image the next in line, so that all have their turn.
+    """
+    if image is not None and image in graph and fold[0] in graph:
+        if below := next((i for i in graph.chain(image) if i in fold), None):
+            return below
+        backing = graph.backing_of(fold[0])
+        family = graph.overlays_of(backing) if backing is not None else ()
+        if image in family:
+            return next((i for i in family[family.index(image) + 1 :] if i in fold), fold[0])
+    return fold[0]
+
+
 def window_on(rect: Rect, size: Size, offset: Offset) -> tuple[int, int]:
     """Give the scroll offset (x, y) from which a box is seen with a little around it, as near to `offset` as can be.
 

@@ -23,6 +23,7 @@ only its window, and refreshes only rows that changed. It owns no timer and read
 Messages: `CursorMoved(image)`, `Activated(image)` (enter, or a click on the cursor's box), `Hovered(image | None)`.
 All have `.diagram` and `.image`. Setting `cursor` from outside posts CursorMoved only when it changes.
 Keys: arrows, home, end (base and active layer), enter; shift with arrows, the wheel, and dragging scroll.
+A click on "… 5 more …" puts the cursor on the next image left out, which has a box as long as the cursor is there.
 """
 
 from __future__ import annotations
@@ -133,9 +134,9 @@ class ChainDiagram(ScrollView, can_focus=True):
         self._canvas: Canvas | None = None
         self._palette: Palette | None = None
         self._visited: dict[ImageId, ImageId] = {}
-        self._hovered: ImageId | None = None
+        self._hovered: tuple[ImageId, ...] = ()
         self._dragged: tuple[int, int] | None = None
-        self._moved = False
+        self._moved = self._opened = False
         self._picture.glyphs = glyph_set(ascii_only=ascii_only)
         self.set_reactive(ChainDiagram.ascii, ascii_only)
 
@@ -245,7 +246,8 @@ class ChainDiagram(ScrollView, can_focus=True):
         if new is not None and graph is not None and new in graph:
             chain = graph.chain(new)
             self._visited.update(zip(chain[1:], chain, strict=False))
-            if self._picture.hides(new):
+            if (hidden := self._picture.hides(new)) or self._opened:
+                self._opened = hidden
                 self._lay_out()
             self._show_cursor()
             self.post_message(self.CursorMoved(self, new))
@@ -253,8 +255,7 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def watch_zoom(self) -> None:
         """Lay out anew."""
-        self._lay_out()
-        self._show_cursor()
+        self.on_resize()
 
     def watch_blast(self) -> None:
         """Light what would break."""
@@ -350,10 +351,10 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     # --- mouse ----------------------------------------------------------------------------------------------------
 
-    def _image_at(self, event: events.MouseEvent) -> ImageId | None:
+    def _images_at(self, event: events.MouseEvent) -> tuple[ImageId, ...]:
         offset = self.scroll_offset
         place = event.get_content_offset(self)
-        return None if place is None else self._picture.at(place.x + offset.x, place.y + offset.y)
+        return () if place is None else self._picture.at(place.x + offset.x, place.y + offset.y)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Begin to drag."""
@@ -370,7 +371,7 @@ class ChainDiagram(ScrollView, can_focus=True):
                 self.scroll_relative(x - event.screen_x, y - event.screen_y, animate=False, force=True)
                 self._dragged = (event.screen_x, event.screen_y)
             return
-        self._hover(self._image_at(event))
+        self._hover(self._images_at(event))
 
     def on_mouse_up(self) -> None:
         """End dragging."""
@@ -379,21 +380,21 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def on_leave(self) -> None:
         """The mouse is over no image any more."""
-        self._hover(None)
+        self._hover(())
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor on the image, or choose it when the cursor is there already."""
-        image = self._image_at(event)
-        if image is None or self._moved:
+        """Put the cursor on the image, or choose it when it is there; where some were left out, open the next."""
+        images, graph = self._images_at(event), self._picture.graph
+        if not images or graph is None or self._moved:
             return
+        image = walk.into(images, graph, self.cursor) if len(images) > 1 else images[0]
         if image == self.cursor:
             self.action_activate()
         self.cursor = image
 
-    def _hover(self, image: ImageId | None) -> None:
-        if image == self._hovered:
+    def _hover(self, images: tuple[ImageId, ...]) -> None:
+        if images == self._hovered:
             return
-        self._hovered = image
-        graph = self.plan.before if self.plan is not None else self._picture.graph
-        self.tooltip = Text(graph[image].display_path) if graph is not None and image is not None else None
-        self.post_message(self.Hovered(self, image))
+        self._hovered = images
+        self.tooltip = Text(self._picture.words(images)) if images else None
+        self.post_message(self.Hovered(self, images[0] if len(images) == 1 else None))
