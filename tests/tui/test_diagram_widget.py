@@ -324,3 +324,18 @@ async def test_the_mouse_over_an_overlay_that_is_to_be_made() -> None:
         await pilot.click(app.diagram, offset=place)
         await pilot.press("left")
         assert app.diagram.cursor == "RootBase"
+
+
+async def test_a_scroll_bar_that_has_just_appeared_shows_where_the_window_is() -> None:
+    graph = chain(*(f"n{n:03}" for n in range(60)))
+    app = Stage(graph)
+    async with app.run_test(size=(80, 12)) as pilot:
+        late = ChainDiagram()
+        await app.diagram.remove()
+        await app.screen.mount(late)
+        late.cursor = ImageId("n059")
+        late.show_graph(graph)
+        await pilot.pause()
+        await pilot.pause()
+        assert late.scroll_offset.x > 0
+        assert late.horizontal_scrollbar.position == late.scroll_offset.x

@@ -36,7 +36,6 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.reactive import reactive
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from backchain_tui.diagram import walk
@@ -45,6 +44,7 @@ from backchain_tui.diagram.ink import Ink
 from backchain_tui.diagram.layout import Zoom
 from backchain_tui.diagram.picture import Picture
 from backchain_tui.theme import Palette
+from backchain_tui.widgets.scrollbars import PacedScrollView
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -61,7 +61,7 @@ _SIZES = (Zoom.PILL, Zoom.BOX, Zoom.CARD)
 _PAN_COLUMNS, _PAN_ROWS = 8, 3
 
 
-class ChainDiagram(ScrollView, can_focus=True):
+class ChainDiagram(PacedScrollView, can_focus=True):
     """A forest of images, or an operation on it."""
 
     DEFAULT_CSS = """
@@ -358,8 +358,7 @@ class ChainDiagram(ScrollView, can_focus=True):
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Begin to drag."""
-        self._dragged = (event.screen_x, event.screen_y)
-        self._moved = False
+        self._dragged, self._moved = (event.screen_x, event.screen_y), False
         self.capture_mouse()
 
     def on_mouse_move(self, event: events.MouseMove) -> None:

@@ -1,9 +1,10 @@
-"""Scroll bars that keep to ASCII: Textual rounds the ends of the handle off with eighth blocks."""
+"""Scroll bars: in whole cells where Textual would round the handle off beyond ASCII, and where the window is."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from textual.scroll_view import ScrollView
 from textual.scrollbar import ScrollBarRender
 
 if TYPE_CHECKING:
@@ -26,3 +27,17 @@ def keep_to_ascii(widget: Widget) -> None:
     if widget.app.has_class("-ascii"):
         for bar in (widget.vertical_scrollbar, widget.horizontal_scrollbar):
             bar.renderer = PlainScrollBarRender  # type: ignore[misc]
+
+
+class PacedScrollView(ScrollView):
+    """Shows in its scroll bars where it is; Textual does not tell those that come only after the scrolling."""
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        """Tell the vertical one."""
+        if self.show_vertical_scrollbar:
+            self.vertical_scrollbar.position = self.scroll_y
+
+    def watch_show_horizontal_scrollbar(self) -> None:
+        """Tell the horizontal one."""
+        if self.show_horizontal_scrollbar:
+            self.horizontal_scrollbar.position = self.scroll_x
