@@ -339,3 +339,16 @@ async def test_a_scroll_bar_that_has_just_appeared_shows_where_the_window_is() -
         await pilot.pause()
         assert late.scroll_offset.x > 0
         assert late.horizontal_scrollbar.position == late.scroll_offset.x
+
+
+async def test_no_scroll_bar_stays_below_a_picture_that_fits() -> None:
+    names = tuple(f"an-image-with-a-long-name-{n}" for n in range(5))
+    app = Stage(chain(*names))
+    async with app.run_test(size=(78, 11)) as pilot:
+        await pilot.pause()
+        assert app.diagram.show_horizontal_scrollbar
+        app.diagram.show_plan(commit(chain(*names), names[0], names[3]))
+        await pilot.pause()
+        await pilot.pause()
+        assert app.diagram.virtual_size == (78, 10), "as large as the room beside a scroll bar"
+        assert not app.diagram.show_horizontal_scrollbar

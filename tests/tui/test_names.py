@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.cells import cell_len
 
+from backchain_tui.screens.naming import NamingScreen
 from backchain_tui.screens.operation import OperationScreen
 from backchain_tui.widgets.cluster_map import ClusterMap
 from tests.core import damage, judge, qemu
 from tests.core.damage import BACKING_FORMAT
 from tests.core.images import MIB, overlay
 from tests.core.judge import backchain
-from tests.tui.driving import assert_painted_well, picture, put_cursor, running, until
+from tests.tui.driving import assert_painted_well, ended_well, picture, planned, put_cursor, running, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -157,3 +158,33 @@ async def test_no_name_breaks_the_screen(tmp_path: Path, size: tuple[int, int], 
                 assert_painted_well(app, size[0])
             await pilot.press("escape", "escape")
             await until(pilot, lambda: not isinstance(picture(app), OperationScreen))
+
+
+@pytest.mark.parametrize("kind", ["newline", "escape", "not-utf-8", "bidi"])
+async def test_the_name_that_is_proposed_for_an_overlay_holds_nothing_that_a_terminal_obeys(
+    tmp_path: Path, kind: str
+) -> None:  # fmt: skip
+    base, top = base_and_top(tmp_path, NAMES[kind])
+    async with running(tmp_path) as (app, pilot):
+        await pilot.press("s")
+        await until(pilot, lambda: isinstance(app.screen, NamingScreen))
+        await pilot.pause()
+        assert_painted_well(app, 120)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, OperationScreen))
+        await planned(app, pilot)
+        await pilot.press("enter", "enter")
+        await ended_well(app, pilot)
+    (made,) = {*tmp_path.glob("*.qcow2")} - {base, top}
+    assert qemu.compare(made, top)
+
+
+async def test_a_name_that_begins_like_a_user(tmp_path: Path) -> None:
+    base_and_top(tmp_path, "plain")
+    async with running(tmp_path) as (app, pilot):
+        await pilot.press("s")
+        await pilot.press(*"~nobody-of-that-name.qcow2", "enter")
+        await planned(app, pilot)
+        await pilot.press("enter", "enter")
+        await ended_well(app, pilot)
+    assert (tmp_path / "~nobody-of-that-name.qcow2").exists()

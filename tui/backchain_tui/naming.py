@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backchain.filename import printable
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _NUMBERED = re.compile(r"^(.*[-_.])(\d{1,3})$")
 """A name that ends in a number; more than three digits are rather a date."""
@@ -16,8 +19,9 @@ _LONGEST = 255
 
 def proposal(image: Path) -> str:
     """Propose a name beside an image that is still free: disk-1.qcow2 for disk.qcow2, Snap-5.qcow2 for Snap-4.qcow2."""
-    found = _NUMBERED.match(image.stem)
-    stem, number, width = (found[1], int(found[2]), len(found[2])) if found else (f"{image.stem}-", 0, 1)
+    own = "".join(c if c.isprintable() else "_" for c in image.stem)
+    found = _NUMBERED.match(own)
+    stem, number, width = (found[1], int(found[2]), len(found[2])) if found else (f"{own}-", 0, 1)
     while True:
         number += 1
         name = f"{stem}{number:0{width}}.qcow2"
@@ -27,7 +31,7 @@ def proposal(image: Path) -> str:
 
 def path_of(image: Path, typed: str) -> Path:
     """Give the path that a typed name means: a bare name lies beside the image."""
-    return image.parent / Path(typed.strip()).expanduser()
+    return image.parent / os.path.expanduser(typed.strip())  # noqa: PTH111 - it takes names that begin like a user's
 
 
 def problem_of(image: Path, typed: str) -> str:

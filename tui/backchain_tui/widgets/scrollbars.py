@@ -30,7 +30,17 @@ def keep_to_ascii(widget: Widget) -> None:
 
 
 class PacedScrollView(ScrollView):
-    """Shows in its scroll bars where it is; Textual does not tell those that come only after the scrolling."""
+    """Has scroll bars when it needs them, which show where it is.
+
+    Textual does not tell those that come only after the scrolling, and keeps those that are not needed any more when
+    what is shown happens to be as large as the room that they leave.
+    """
+
+    def watch_virtual_size(self) -> None:
+        """Take the bars away when all can be seen."""
+        room, wanted = self.container_size, self.virtual_size
+        if wanted.width <= room.width and wanted.height <= room.height:
+            self.show_horizontal_scrollbar = self.show_vertical_scrollbar = False
 
     def watch_show_vertical_scrollbar(self) -> None:
         """Tell the vertical one."""
