@@ -65,6 +65,10 @@ class Where(Enum):
     """The job ended well, and was one step of several."""
     IDLE = auto()
     """No job runs."""
+    SPEED_KEYS = auto()
+    """Plus and minus change the speed of the job."""
+    ZOOM_KEYS = auto()
+    """Plus and minus zoom: the diagram, or the map when that has the keyboard, be it that a job runs."""
     MAPPED = auto()
     """There is a cluster map to look at."""
 
@@ -192,8 +196,14 @@ ACTIONS: tuple[Action, ...] = (
         "resume", "space", (Where.RUNNING, Where.PAUSED), "Resume", "Go on copying.", shown="space", rank=1,
     ),
     _action("step", "full_stop", (Where.RUNNING,), "Step", "Copy one cluster, then pause.", shown=".", rank=2),
-    _action("faster", "plus,equals_sign", (Where.RUNNING,), "Faster", "Raise the speed limit.", shown="+", rank=2),
-    _action("slower", "minus", (Where.RUNNING,), "Slower", "Lower the speed limit.", shown="-", rank=2),
+    _action(
+        "faster", "plus,equals_sign", (Where.RUNNING, Where.SPEED_KEYS), "Faster", "Raise the speed limit.", shown="+",
+        rank=2,
+    ),
+    _action(
+        "slower", "minus", (Where.RUNNING, Where.SPEED_KEYS), "Slower", "Lower the speed limit.", shown="-",
+        rank=2,
+    ),
     _action(
         "cancel", "x", (Where.RUNNING,), "Cancel", "Stop the job; the chain then reads the same as before.", rank=1,
     ),
@@ -215,12 +225,12 @@ ACTIONS: tuple[Action, ...] = (
         "diagram_zoom", "z", (), "Zoom", "Next zoom of the diagram: card, box, pill.", rank=5,
     ),
     _action(
-        "zoom_in", "plus,equals_sign", (Where.IDLE,), "Zoom in",
+        "zoom_in", "plus,equals_sign", (Where.ZOOM_KEYS,), "Zoom in",
         "Draw the diagram larger (in the map: fewer clusters a cell).",
         shown="+", rank=6,
     ),
     _action(
-        "zoom_out", "minus", (Where.IDLE,), "Zoom out",
+        "zoom_out", "minus", (Where.ZOOM_KEYS,), "Zoom out",
         "Draw the diagram smaller (in the map: more clusters a cell).",
         shown="-", rank=6,
     ),

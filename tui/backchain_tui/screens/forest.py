@@ -182,7 +182,7 @@ class ForestScreen(PictureScreen):
 
     def where(self) -> frozenset[Where]:
         """Say what is the case now."""
-        now = {Where.BROWSE, Where.IDLE, *self.image_where()}
+        now = {Where.BROWSE, Where.IDLE, Where.ZOOM_KEYS, *self.image_where()}
         if self.graph is not None and self.graph.interrupted:
             now.add(Where.INTERRUPTED)
         return frozenset(now)

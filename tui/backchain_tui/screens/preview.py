@@ -90,8 +90,9 @@ class PreviewScreen(RunningScreen):
             now |= {Where.PLANNED, Where.BLOCKED if blocked else Where.READY}
         if self.running:
             paused = self.job_run is not None and self.job_run.job.state == "paused"
-            return frozenset(now | {Where.RUNNING, Where.PAUSED if paused else Where.MOVING})
-        return frozenset(now | {Where.IDLE, Where.ENDED if self.ended else Where.CHOOSING})
+            keys = Where.ZOOM_KEYS if self.map.has_focus else Where.SPEED_KEYS
+            return frozenset(now | {Where.RUNNING, Where.PAUSED if paused else Where.MOVING, keys})
+        return frozenset(now | {Where.IDLE, Where.ZOOM_KEYS, Where.ENDED if self.ended else Where.CHOOSING})
 
     # --- planning -------------------------------------------------------------------------------------------------
 

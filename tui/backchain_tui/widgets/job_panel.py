@@ -107,7 +107,7 @@ class JobPanel(Widget):
         dot = ("*" if self._ascii else "●") if progress.state != "paused" else "="
         name = f" {dot} {self._verb}  "
         bar_width = max(_BAR_LEAST, int(width * _BAR_SHARE))
-        room = width - len(name) - bar_width
+        room = width - len(name) - bar_width - 1
         numbers = self._numbers(progress)
         shown: list[str] = []
         for number in numbers:
