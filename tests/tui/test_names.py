@@ -16,7 +16,7 @@ from tests.core import damage, judge, qemu
 from tests.core.damage import BACKING_FORMAT
 from tests.core.images import MIB, overlay
 from tests.core.judge import backchain
-from tests.tui.driving import assert_painted_well, ended_well, picture, planned, put_cursor, running, until
+from tests.tui.driving import assert_painted_well, ended_well, picture, planned, put_cursor, running, text_of, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -188,3 +188,13 @@ async def test_a_name_that_begins_like_a_user(tmp_path: Path) -> None:
         await pilot.press("enter", "enter")
         await ended_well(app, pilot)
     assert (tmp_path / "~nobody-of-that-name.qcow2").exists()
+
+
+async def test_the_note_at_the_end_of_the_title_stands_beside_wide_names(tmp_path: Path) -> None:
+    base_and_top(tmp_path, "語" * 30)
+    async with running(tmp_path, size=(80, 24)) as (app, pilot):
+        await pilot.press("c")
+        await planned(app, pilot)
+        await pilot.press("enter", "enter")
+        await ended_well(app, pilot)
+        assert text_of(app, "TitleBar").endswith("… done")

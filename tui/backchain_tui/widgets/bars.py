@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
@@ -45,10 +46,12 @@ class TitleBar(Widget):
         width = self.size.width
         plain = self.app.has_class("-ascii")
         right = f" {ascii_text(self._note) if plain else self._note} " if self._note else ""
-        room = max(0, width - len(right) - 12)
+        room = max(0, width - cell_len(right) - 12)
         text = ascii_text(self._text) if plain else self._text
-        text = text if len(text) <= room else text[: max(0, room - 1)] + ("~" if plain else "…")
-        segments = [Segment(" backchain ", name), Segment(f" {text}".ljust(room + 1), note), Segment(right, note)]
+        if cell_len(text) > room:
+            text = set_cell_size(text, max(0, room - 1)) + ("~" if plain else "…")
+        text = set_cell_size(f" {text}", room + 1)
+        segments = [Segment(" backchain ", name), Segment(text, note), Segment(right, note)]
         return Strip(segments).adjust_cell_length(width, note)
 
 
