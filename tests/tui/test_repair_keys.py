@@ -245,9 +245,21 @@ async def test_several_interrupted_jobs_are_a_list(tmp_path: Path) -> None:
     async with running(tmp_path) as (app, pilot):
         await until(pilot, lambda: "2 interrupted jobs" in text_of(app, "TitleBar"))
         await pilot.press("exclamation_mark")
-        assert isinstance(app.screen, Picker)
+        listed = await offered(app, pilot)
+        assert "one/Snap-4.qcow2" in listed
+        assert "two/Snap-4.qcow2" in listed, "which is which"
         await pilot.press("down", "enter")
         assert "pull into Snap-4.qcow2" in await asked(app, pilot)
         await pilot.press("left", "left", "enter")
         screen = await planned(app, pilot)
         assert screen is operation(app)
+
+
+async def test_words_of_before_do_not_hide_the_buttons_of_a_question(tmp_path: Path) -> None:
+    paths = figure(tmp_path)
+    stopped_amid("pull", paths["Snap-4"], number=signal.SIGKILL)
+    async with running(tmp_path, size=(80, 24)) as (app, pilot):
+        await until(pilot, lambda: "! to finish or undo it" in " ".join(n.message for n in app._notifications))
+        await pilot.press("exclamation_mark")
+        await asked(app, pilot)
+        assert not list(app._notifications)

@@ -167,7 +167,8 @@ def base_text(graph: ChainGraph, image: ImageId, base: ImageId) -> str:
     """
     info, chain = graph[base], graph.chain(base)
     own = "below it now" if base in graph.chain(image) else ""
-    below = f"on {fmt.names([graph[i].label for i in chain[1:]], at_most=2)}" if len(chain) > 1 else "a base"
+    further = f" +{len(chain) - 2}" if len(chain) > 2 else ""
+    below = f"on {graph[chain[1]].label}{further}" if len(chain) > 1 else "a base"
     folder = "" if info.path.parent == graph[image].path.parent else info.display_path.rpartition("/")[0]
     return " · ".join(filter(None, [own, info.format, fmt.size(info.virtual_size), below, folder]))
 

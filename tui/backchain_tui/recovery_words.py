@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 def headline(record: Record, place: Path | None = None) -> str:
     """Name an interrupted operation in one line; with a `place`, images that are elsewhere by their paths."""
-    intent = record.intent
-    return f"{printable(intent.operation)} into {_name(intent.target, place)}, begun {_when(record.started)}"
+    return f"{printable(record.intent.operation)} {whereabouts(record, place)}"
+
+
+def whereabouts(record: Record, place: Path | None = None) -> str:
+    """Say into what an interrupted operation wrote, and when it was begun."""
+    return f"into {_name(record.intent.target, place)}, begun {_when(record.started)}"
 
 
 def story(record: Record, rest: Operation | BackchainError | None, place: Path | None = None) -> list[str]:

@@ -12,7 +12,7 @@ from backchain_tui import describe
 from backchain_tui.actions import Where, bindings
 from backchain_tui.background import in_background
 from backchain_tui.describe import Row, Tone
-from backchain_tui.recovery_words import headline, sentence, story, tidied_text
+from backchain_tui.recovery_words import headline, sentence, story, tidied_text, whereabouts
 from backchain_tui.screens.forest import ForestScreen
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class BrowseScreen(ForestScreen):
         fault = describe.link_fault(graph, image)
         if not found:
             rows = [
-                Row("", fault, Tone.WARN),
+                Row("", sentence(fault), Tone.WARN),
                 Row("", "No image that was found can be what is meant. Name the folder where it may lie with --scan, "
                         "or choose a backing file yourself: r, then o and u."),
             ]  # fmt: skip
@@ -176,7 +176,8 @@ class BrowseScreen(ForestScreen):
         if len(records) == 1:
             self._look_at(records[0])
         elif records:
-            items = [Item(str(n), r.intent.operation, headline(r)) for n, r in enumerate(records)]
+            place = self.session.paths[0].absolute()
+            items = [Item(str(n), r.intent.operation, whereabouts(r, place)) for n, r in enumerate(records)]
             self.app.push_screen(
                 Picker("Interrupted jobs", items), lambda key: self._look_at(records[int(key)]) if key else None
             )

@@ -109,8 +109,9 @@ class PictureScreen(Screen[bool]):
         await self.picture.mount(Static(text, markup=False, classes="message"))
 
     def on_screen_suspend(self) -> None:
-        """Show no keys below a dialog."""
+        """Show no keys below a dialog, and no words of before above it: they would hide its buttons."""
         self.query(KeyBar).refresh()
+        self.app.clear_notifications()
 
     def on_screen_resume(self) -> None:
         """Show the keys again."""
