@@ -76,3 +76,17 @@ async def test_a_code_is_typed_before_the_answers(tmp_path: Path) -> None:
         assert isinstance(question.focused, Input)
         await pilot.press(*"yes", "tab", "right")
         assert lit(question) == "Two"
+
+
+@pytest.mark.parametrize("code", ["", "needed-file"])
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (200, 60)])
+async def test_a_long_text_leaves_the_answers_whole(tmp_path: Path, size: tuple[int, int], code: str) -> None:
+    branches(tmp_path)
+    async with running(tmp_path, size=size) as (app, pilot):
+        question = Question("Which?", LONG, ANSWERS, code=code)
+        app.push_screen(question)
+        await pilot.pause()
+        box = question.query_one("#question").content_region
+        for part in (*question.query(Button), *question.query(Input)):
+            assert part.region.height == 3
+            assert box.contains_region(part.region), part

@@ -54,6 +54,7 @@ class Question(ModalScreen[str]):
         """
         super().__init__()
         self._title, self._rows, self._answers, self._code = title, rows, answers, code
+        self.set_class(bool(code), "-typed")
 
     def compose(self) -> ComposeResult:
         """A box in the middle."""
