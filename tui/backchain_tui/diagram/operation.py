@@ -161,6 +161,8 @@ class OperationScene:
             face = replace(face, role=Role.UNNEEDED, badge=Badge.UNNEEDED)
         elif image == plan.target and image in plan.before:
             face = self._filled(face, view, glyphs)
+        elif image == plan.target:
+            face = replace(face, size=glyphs.bound + face.size)
         if image in self._victims:
             return face, Tone.BLAST
         stands = face.role not in {Role.INVALID, Role.UNNEEDED}
