@@ -16,11 +16,12 @@ from backchain.operations import Commit
 from backchain.pausing import go_on
 from backchain.planning import make_plan
 from backchain.recovery import Tidied, tidy_up
-from backchain_tui.actions import Where
+from backchain_tui.actions import Where, valid_actions
+from backchain_tui.screens.advisor import AdvisorScreen
 from backchain_tui.screens.browse import BrowseScreen
 from tests.core import qemu
 from tests.tui.command_line import stopped_amid
-from tests.tui.driving import asked, ended_well, figure, planned, put_cursor, running, text_of, until
+from tests.tui.driving import asked, branches, ended_well, figure, planned, put_cursor, running, text_of, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,3 +116,20 @@ async def test_a_recovery_that_could_not_be_closed_is_tried_again(
         await until(pilot, lambda: Where.NEXT not in screen.where())
     assert tries == [True, True]
     assert not read_journals([tmp_path])
+
+
+async def test_what_enter_does_after_a_job_is_told_once(tmp_path: Path) -> None:
+    branches(tmp_path)
+    async with running(tmp_path) as (app, pilot):
+        await put_cursor(app, pilot, "Golden")
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, AdvisorScreen) and app.screen.query_one("#ways").display)
+        await pilot.press("enter")
+        for word in ("Next step", "Back"):
+            await planned(app, pilot)
+            await pilot.press("enter", "enter")
+            screen = await ended_well(app, pilot)
+            titles = [c.title for c in app.get_system_commands(screen)]
+            assert len(titles) == len(set(titles))
+            assert [a.text for a in valid_actions(screen.where()) if "enter" in a.keys.split(",")] == [word]
+            await pilot.press("enter")

@@ -63,6 +63,8 @@ class Where(Enum):
     """The job ended well, and left images behind that nothing needs."""
     NEXT = auto()
     """The job ended well, and was one step of several."""
+    LAST = auto()
+    """The job is over, and no other step follows it."""
     IDLE = auto()
     """No job runs."""
     SPEED_KEYS = auto()
@@ -149,7 +151,8 @@ ACTIONS: tuple[Action, ...] = (
         "Say what blocks this plan.", shown="enter", rank=1,
     ),
     _action(
-        "finish", "enter", (Where.OPERATION, Where.ENDED), "Back", "Back to the forest.", shown="enter", rank=0,
+        "finish", "enter", (Where.OPERATION, Where.ENDED, Where.LAST), "Back", "Back to the forest.", shown="enter",
+        rank=0,
     ),
     _action(
         "move_end", "left,right", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Move end",

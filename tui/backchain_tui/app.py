@@ -97,7 +97,8 @@ class BackchainApp(App[None]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Offer in the command palette what is valid now, and nothing else."""
         if isinstance(screen, PictureScreen):
-            for action in valid_actions(screen.where()):
+            actions = {(a.text, a.help): a for a in valid_actions(screen.where())}  # two keys may do the same
+            for action in actions.values():
                 yield SystemCommand(action.text, action.help, lambda name=action.name: screen.run_action_soon(name))
         yield SystemCommand("Themes", "Choose among all themes", self.search_themes)
 

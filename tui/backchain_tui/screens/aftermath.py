@@ -44,7 +44,7 @@ class AftermathScreen(PreviewScreen):
         if Where.ENDED not in now:
             return now
         found = {Where.LEFTOVERS} if self._leftovers else set()
-        return now | found | ({Where.NEXT} if self._next else set())
+        return now | found | {Where.NEXT if self._next else Where.LAST}
 
     # --- questions ------------------------------------------------------------------------------------------------
 

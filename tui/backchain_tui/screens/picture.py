@@ -111,7 +111,8 @@ class PictureScreen(Screen[bool]):
     def on_screen_suspend(self) -> None:
         """Show no keys below a dialog, and no words of before above it: they would hide its buttons."""
         self.query(KeyBar).refresh()
-        self.app.clear_notifications()
+        if self.app.screen.is_modal:
+            self.app.clear_notifications()
 
     def on_screen_resume(self) -> None:
         """Show the keys again."""
