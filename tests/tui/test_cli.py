@@ -319,6 +319,7 @@ def test_demo_removes_its_scratch_folder_when_it_fails(tmp_path: Path) -> None:
     done = backchain("demo", TMPDIR=str(tmp_path))
     assert done.returncode == 2
     assert "needs a terminal" in done.stderr
+    assert "it is removed when the UI is left" in done.stderr
     assert list(tmp_path.iterdir()) == []
     kept = backchain("demo", "--no-ui", TMPDIR=str(tmp_path)).stdout.removeprefix("The lab is in ").strip()
     assert Path(kept).is_dir()

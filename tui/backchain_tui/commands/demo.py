@@ -34,7 +34,8 @@ def demo(folder: Path | None, *, keep: bool, no_ui: bool, ascii_only: bool) -> i
 
     with _lab_folder(folder, keep=keep or no_ui) as place:
         make_lab(place)
-        say(f"The lab is in {printable(str(place))}", err=not no_ui)
+        goes = "" if folder is not None or keep or no_ui else "; it is removed when the UI is left (--keep keeps it)"
+        say(f"The lab is in {printable(str(place))}{goes}", err=not no_ui)
         return 0 if no_ui else open_app((place,), lab=True, ascii_only=ascii_only)
 
 
