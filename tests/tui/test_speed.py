@@ -36,6 +36,7 @@ async def test_plus_and_minus_are_told_for_what_they_do(tmp_path: Path) -> None:
         assert screen.job_run is not None
         job = screen.job_run.job
         await until(pilot, lambda: "Faster" in text_of(app, "KeyBar"))
+        await until(pilot, lambda: text_of(app, "TitleBar").endswith("paused"))
         await until(pilot, lambda: screen.map.view is not None)
         limit = job.bytes_per_second
         await pilot.press("2")

@@ -124,7 +124,9 @@ class RunningScreen(PictureScreen):
         if now - self._last_map >= _MAP_EVERY:
             self._last_map = now
             self.map.advance()
-        phase = "paused" if progress.state == "paused" else str(progress.phase)
+        paused = progress.state == "paused"
+        phase = "paused" if paused else str(progress.phase)
+        self.query_one(TitleBar).tell(plan_words.title(job.plan), "paused" if paused else "running")
         name = job.plan.operation.name
         self.query_one("#job", JobPanel).show(name, progress, f"{phase} · {self.job_run.speed.text}")
         if self.job_run.over:

@@ -36,8 +36,9 @@ class TitleBar(Widget):
 
     def tell(self, text: str, note: str = "") -> None:
         """Change the words."""
-        self._text, self._note = text, note
-        self.refresh()
+        if (text, note) != (self._text, self._note):
+            self._text, self._note = text, note
+            self.refresh()
 
     def render_line(self, y: int) -> Strip:  # noqa: ARG002 - Textual's signature
         """Draw the line; what does not fit is cut at the right of the text."""
