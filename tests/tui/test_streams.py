@@ -125,6 +125,18 @@ def test_a_full_disk_under_the_answer_is_status_6(top: Path, arguments: str) -> 
     assert done.stderr == "backchain: standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize("arguments", ["--help", "commit --help", "browse --help", "--version", ""])
+def test_a_full_disk_under_the_help_is_status_6(arguments: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "backchain_tui", *arguments.split()], stdout=full, stderr=subprocess.PIPE,
+            text=True, timeout=TIMEOUT, check=False, stdin=subprocess.DEVNULL,
+            env=os.environ | ({} if arguments else {"_BACKCHAIN_COMPLETE": "bash_source"}),
+        )  # fmt: skip
+    assert done.returncode == 6
+    assert done.stderr == "backchain: standard output: No space left on device\n"
+
+
 @pytest.mark.parametrize("options", [(), ("--json",)])
 def test_a_full_disk_under_the_answer_does_not_hide_what_was_done(top: Path, options: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:

@@ -117,10 +117,6 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core for matrices; there are none here
     heap.keep()
     streams.prepare()
-    if instruction := os.environ.get(_COMPLETE):
-        from click.shell_completion import shell_complete
-
-        sys.exit(shell_complete(cli, {}, "backchain", _COMPLETE, instruction))
     status = run(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
@@ -134,10 +130,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and give its exit status; every failure becomes one line on standard error."""
     status = 0
     try:
-        with cli.make_context("backchain", list(arguments)) as context:
-            answer = cli.invoke(context)
+        answer = _invoke(list(arguments))
         status = answer if isinstance(answer, int) else 0
-        streams.flush()
+        sys.stdout.flush()
     except BrokenPipeError:  # whoever asked has read enough
         streams.let_go(sys.stdout)
     except Exception as error:  # noqa: BLE001 - the last place that can still say it in one line
@@ -145,6 +140,15 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _say("cancelled", JobCancelledError.exit_code)
     return status
+
+
+def _invoke(arguments: list[str]) -> object:
+    if instruction := os.environ.get(_COMPLETE):
+        from backchain_tui.completion import complete
+
+        return complete(cli, _COMPLETE, instruction)
+    with cli.make_context("backchain", arguments) as context:
+        return cli.invoke(context)
 
 
 def _report(error: Exception) -> int:

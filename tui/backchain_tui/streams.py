@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -13,7 +13,10 @@ import click
 from backchain.filename import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from _typeshed import ReadableBuffer
+
+_ESCAPE = "backslashreplace"
+"""What to do with the characters of a name out of a file that the terminal's encoding lacks."""
 
 _MODES = {"stdin": "r", "stdout": "w", "stderr": "w"}
 
@@ -27,9 +30,28 @@ def prepare() -> None:
         if getattr(sys, name) is None:
             _lead_nowhere(number)
             setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - as long as the program
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name out of a file may hold what the terminal's encoding lacks
-            stream.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = _named(sys.stdout)
+    if isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr.reconfigure(errors=_ESCAPE)
+
+
+class _Output(io.FileIO):
+    """Standard output, which names itself as the file when it cannot be written."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error
+
+
+def _named(stdout: TextIO) -> TextIO:
+    stdout.flush()
+    raw = _Output(stdout.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), stdout.encoding, errors=_ESCAPE, line_buffering=stdout.isatty()
+    )  # fmt: skip
 
 
 def answer(text: str) -> None:
@@ -39,24 +61,7 @@ def answer(text: str) -> None:
         BrokenPipeError: Nobody reads any more, so that no more need be found out.
         OSError: Standard output cannot be written; it is named as the file.
     """
-    with _named():
-        click.echo(text, nl=False, color=True)  # there is none; else click looks for it through all of the text
-
-
-def flush() -> None:
-    """Write what standard output still holds; see `answer`."""
-    with _named():
-        sys.stdout.flush()
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
+    click.echo(text, nl=False, color=True)  # there is none; else click looks for it through all of the text
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
@@ -71,8 +76,7 @@ def say(text: str, *, err: bool = False, nl: bool = True) -> None:
         OSError: Standard output cannot be written, though somebody reads it; it is named as the file.
     """
     try:
-        with nullcontext() if err else _named():
-            click.echo(text, err=err, nl=nl)
+        click.echo(text, err=err, nl=nl)
     except BrokenPipeError:
         let_go(sys.stderr if err else sys.stdout)
     except OSError:
