@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from backchain_tui import cli
 from tests.core import qemu
 from tests.core.images import chain_of
 
-from .command_line import backchain, error_of, stopped_amid
+from .command_line import TIMEOUT, backchain, error_of, stopped_amid
 
 # --- warnings ---------------------------------------------------------------------------------------------------------
 
@@ -207,3 +209,27 @@ def test_a_code_that_no_hazard_has_is_a_mistake(tmp_path: Path, verb: str) -> No
     line = error_of(backchain(verb, "-n", "--force", "unsafe-rebsae", top), 2)
     for code in ("unsafe-rebsae", "unsafe-rebase", "internal-snapshots"):
         assert repr(code) in line
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_is_ignored_cancels_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """As nohup and the `&` of a script have it."""
+    _, sn1, _ = of_8_mib(tmp_path, "base", "sn1", "top")
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        done = stopped_amid("commit", sn1, number=number)
+    finally:
+        signal.signal(number, before)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_interrupt_while_the_program_is_loaded_is_one_line() -> None:
+    code = (
+        "import sys, backchain_tui.__main__ as program\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'backchain_tui.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupt()); program.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (done.returncode, done.stderr) == (7, "backchain: cancelled\n")

@@ -129,7 +129,7 @@ def test_what_makes_no_sense_is_status_2(lab: Path) -> None:
     assert "No such file" in error_of(backchain("commit", "-y", lab / "nowhere.qcow2"), 4)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cancels_the_job_and_the_chain_reads_the_same(lab: Path, number: signal.Signals) -> None:
     view = qemu.view(lab / "Snap-4.qcow2")
     process = subprocess.Popen(

@@ -155,9 +155,12 @@ class _Outcome:
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """Give an event that SIGINT and SIGTERM set, and nothing else, as long as the block runs."""
+    """Give an event that SIGINT, SIGTERM and SIGHUP set, and nothing else, as long as the block runs.
+
+    A signal that is ignored, as nohup and a shell's ``&`` have it, goes on being ignored.
+    """
     stopped = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
     before = {n: signal.signal(n, lambda *_: stopped.set()) for n in numbers}
     try:
         yield stopped
