@@ -81,6 +81,7 @@ class _Discovery:
         self._named = (*paths, *scan)
         for path in paths:
             if os.path.isdir(path):  # noqa: PTH112 - unlike Path's, it takes what may not be looked at for no folder
+                _require_access(path)
                 self._roots[path] = None
                 self._asked.update(dict.fromkeys(self._search(path)))
             else:
@@ -89,6 +90,7 @@ class _Discovery:
         for folder in scan:
             if not os.path.isdir(folder):  # noqa: PTH112 - as above
                 raise MissingImageError(f"{printable(str(folder))} is not a folder")
+            _require_access(folder)
             self._roots[folder] = None
             self._search(folder)
         connected = self._search_own_folders()
@@ -239,10 +241,22 @@ def _read(path: Path) -> ImageInfo | None:
         return info if info.state is ImageState.UNREADABLE and info.fingerprint is not None else None
 
 
+def _require_access(folder: Path) -> None:
+    """Refuse a folder that was named outright and may not be searched; one below it is told of as not looked at.
+
+    Raises:
+        MissingImageError: This user may not search it.
+    """
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise MissingImageError(
+            f"{printable(str(folder))}: {os.strerror(errno.EACCES)}", "run it as a user who may read the folder"
+        )
+
+
 def _read_backing(link: BackingLink) -> ImageInfo:
     """Read the file that a link names, or make the node of one that can't be read."""
     if link.path is None:
-        problem = f"{printable(link.name)} is no file of this machine and is not followed"
+        problem = "it is no file of this machine and is not followed"
         return ImageInfo(
             ImageId(f"remote:{link.name}"), Path(link.name), "unknown", state=ImageState.UNREADABLE, problem=problem,
             remote=link.name,

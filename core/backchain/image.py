@@ -185,6 +185,8 @@ def read_image_info(path: Path, *, image_format: str | None = None) -> ImageInfo
         raise MissingImageError(f"{printable(str(path))}: {os.strerror(error.errno or 0)}") from error
     try:
         status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise MissingImageError(f"{printable(str(path))} is a folder", "name an image in it")
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
             raise MissingImageError(f"{printable(str(path))} is neither a file nor a block device")
         size = os.lseek(descriptor, 0, os.SEEK_END)

@@ -64,6 +64,8 @@ def test_a_path_without_a_terminal_and_a_word_that_is_nothing(tmp_path: Path) ->
     assert "needs a terminal" in error_of(backchain(tmp_path), 2)
     assert "needs a terminal" in error_of(backchain(cwd=tmp_path), 2)
     assert "neither a file nor a folder, nor a command" in error_of(backchain("comit", "x"), 4)
+    assert error_of(backchain("comit", "-y", "x"), 4).endswith("nor a command; did you mean commit?")
+    assert error_of(backchain("qqq"), 4).endswith("nor a command; see backchain --help")
     (tmp_path / "graph").mkdir()
     assert "needs a terminal" in error_of(backchain("./graph", cwd=tmp_path), 2)
     assert "PATH" in error_of(backchain("graph", cwd=tmp_path), 2)

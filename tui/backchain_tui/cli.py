@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import click
 
 from backchain import __version__
-from backchain.errors import BackchainError, JobCancelledError
+from backchain.errors import BackchainError, JobCancelledError, MissingImageError
+from backchain.filename import printable
 from backchain_tui import heap, streams
 
 if TYPE_CHECKING:
@@ -88,6 +89,8 @@ class BackchainGroup(click.Group):
         """Put the UI's command in front of arguments that name none; a shell may complete the first to either."""
         named = args[0] in {*_COMMANDS, "--help", "-h", "--version"} if args else ctx.resilient_parsing
         if not named:
+            if args and not args[0].startswith("-") and not ctx.resilient_parsing:
+                _require_path(args[0])  # else the first option of a mistyped command would be complained of
             args = [_DEFAULT_COMMAND, *args]
         return super().parse_args(ctx, args)
 
@@ -99,6 +102,21 @@ class BackchainGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write no list of commands: the help text is one."""
+
+
+def _require_path(word: str) -> None:
+    """Make sure that a word that names no command is a path; an empty one is refused where it is read.
+
+    Raises:
+        MissingImageError: It is none, so that it may be a command that was mistyped.
+    """
+    if not word or os.path.lexists(word):
+        return
+    from difflib import get_close_matches
+
+    meant = get_close_matches(word, _COMMANDS[1:], n=1)
+    hint = f"did you mean {meant[0]}?" if meant else "see backchain --help"
+    raise MissingImageError(f"{printable(word)} is neither a file nor a folder, nor a command", hint)
 
 
 @click.group(

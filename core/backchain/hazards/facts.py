@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from backchain.plan import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
@@ -68,3 +71,11 @@ def names(graph: ChainGraph, images: Iterable[ImageId]) -> str:
 
 
 _MOST_NAMES = 8
+
+
+def unwritable(path: Path, way_out: str = "change its permissions") -> str:
+    """Say of a file or folder that cannot be written why, and what to do."""
+    with suppress(OSError):
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return "is on a file system that is mounted read-only; mount it for writing (mount -o remount,rw)"
+    return f"cannot be written by this user; {way_out}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backchain.domains import read_domains
 from backchain.filename import MAX_BACKING_NAME, printable, recorded_length
 from backchain.hazards import links
-from backchain.hazards.facts import BLOCK, CONFIRM, names
+from backchain.hazards.facts import BLOCK, CONFIRM, names, unwritable
 from backchain.hazards.images import damaged_images, mixed_images, used_images
 from backchain.hazards.machines import removed_disks, unread_domains
 from backchain.plan import Hazard
@@ -54,7 +54,7 @@ def _new_file(graph: ChainGraph, operation: Snapshot, name: str, needed: int) ->
     if not os.access(folder, os.W_OK | os.X_OK):
         yield Hazard(
             "permission", BLOCK, (operation.image,),
-            f"{printable(str(folder))} cannot be written by this user; choose another folder",
+            f"{printable(str(folder))} {unwritable(folder, 'choose another folder')}",
         )  # fmt: skip
         return
     status = os.statvfs(folder)
@@ -99,7 +99,7 @@ def _forbidden(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
     if not os.access(info.path.parent, os.W_OK | os.X_OK):
         yield Hazard(
             "permission", BLOCK, (image,),
-            f"{printable(str(info.path.parent))} cannot be written by this user; change its permissions",
+            f"{printable(str(info.path.parent))} {unwritable(info.path.parent)}",
         )  # fmt: skip
     if info.header is not None and info.header.nb_snapshots:
         yield Hazard(

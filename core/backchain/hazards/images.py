@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backchain import locks, pending
-from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
+from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts, unwritable
 from backchain.image import ImageState
 from backchain.operations import Commit, Rebase
 from backchain.plan import Hazard
@@ -82,10 +82,9 @@ def permission(facts: Facts) -> Iterator[Hazard]:
         info = facts.graph[image]
         mode = os.W_OK | os.R_OK if image in facts.shape.written else os.R_OK
         if info.fingerprint is not None and not os.access(info.path, mode):
-            verb = "written" if image in facts.shape.written else "read"
-            yield Hazard(
-                "permission", BLOCK, (image,), f"{info.name} cannot be {verb} by this user; change its permissions"
-            )
+            unread = "cannot be read by this user; change its permissions"
+            problem = unwritable(info.path) if os.access(info.path, os.R_OK) else unread
+            yield Hazard("permission", BLOCK, (image,), f"{info.name} {problem}")
 
 
 def encryption(facts: Facts) -> Iterator[Hazard]:

@@ -65,10 +65,18 @@ def lost_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazard
     for image in dict.fromkeys(images):
         info = graph[image]
         if info.state in LOST:
-            yield Hazard(
-                "missing-backing", BLOCK, (image,),
-                f"{info.name} cannot be read ({printable(info.problem)}); restore it or repair the link first",
-            )  # fmt: skip
+            yield Hazard("missing-backing", BLOCK, (image,), _how_to_restore(graph, image))
+
+
+def _how_to_restore(graph: ChainGraph, image: ImageId) -> str:
+    info, overlays = graph[image], names(graph, graph.overlays_of(image))
+    problem = f"cannot be read ({printable(info.problem)})"
+    if not overlays:
+        return f"{info.name} {problem}; restore it first"
+    way = "restore it, or name the file that it is now (rebase -u -b FILE)"
+    if info.state is not ImageState.MISSING:
+        way = "make it readable, or repair the link first"
+    return f"{info.display_path}, which backs {overlays}, {problem}; {way}"
 
 
 def untrusted(facts: Facts) -> Iterator[Hazard]:

@@ -11,11 +11,11 @@ import click
 from backchain.errors import MissingImageError, UsageError
 from backchain.filename import printable
 from backchain_tui import collector
-from backchain_tui.commands.options import scan_option
+from backchain_tui.commands.options import NamedPath, scan_option
 
 
 @click.command(hidden=True, add_help_option=False)
-@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=NamedPath())
 @click.option("--ascii", "ascii_only", is_flag=True)
 @click.option("-h", "--help", "show_help", is_flag=True)
 @scan_option
@@ -29,9 +29,7 @@ def browse(
         return 0
     for path in (*paths, *scan):
         if not os.path.lexists(path):
-            raise MissingImageError(
-                f"{printable(str(path))} is neither a file nor a folder, nor a command", "see backchain --help"
-            )
+            raise MissingImageError(f"{printable(str(path))} is neither a file nor a folder")
     return open_app(paths or (Path(),), scan=scan, ascii_only=ascii_only)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from backchain.errors import BackchainError, BlockedError, ImageIOError, UsageError
+from backchain.errors import BackchainError, BlockedError, ImageIOError, MissingImageError, UsageError
 from backchain.filename import has_protocol, printable
 from backchain.plan import HAZARD_CODES, UNKNOWN_OVERLAYS
 from backchain_tui.commands.options import parse_size, scan_option, show_incomplete
@@ -117,7 +117,8 @@ def find_image(graph: ChainGraph, path: Path) -> ImageId:
 
     image = _identity(path)
     if image is None or image not in graph:
-        raise UsageError(f"{printable(str(path))} is no image")
+        folder = path.is_dir()
+        raise UsageError(f"{printable(str(path))} is no image" + " but a folder; name a file in it" * folder)
     require_readable(graph[image])
     return image
 
@@ -154,6 +155,7 @@ def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
 
     Raises:
         UsageError: The name is empty, no image below `top` is called so, or both ways lead to one and not to the same.
+        MissingImageError: Not all below `top` can be seen, as the chain leads to an image that cannot be read.
     """
     if not name:
         raise UsageError("-b names no image", "leave -b out for the default, or name an image of the chain")
@@ -170,6 +172,11 @@ def find_base(graph: ChainGraph, top: ImageId, name: str) -> ImageId:
     found = recorded or given
     if found is None:
         below = ", ".join(graph[i].name for i in chain[1:]) or "nothing"
+        if (lowest := graph[chain[-1]]).problem:  # what backs that nobody knows
+            cause = f"{lowest.display_path} cannot be read ({printable(lowest.problem)})"
+            raise MissingImageError(
+                f"{printable(name)} was not found below {graph[top].name}: {cause}", "mend that first"
+            )
         raise UsageError(f"{printable(name)} is not below {graph[top].name} in its chain", f"below it: {below}")
     return found
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,11 +15,14 @@ from backchain_tui.commands.changing import (
     named_files,
     require_backing,
 )
-from backchain_tui.commands.options import cache_option, format_option, leftovers_option, require_format
+from backchain_tui.commands.options import NamedPath, cache_option, format_option, leftovers_option, require_format
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(short_help="merge layers down into a base")
-@click.argument("top", metavar="TOP", type=click.Path(path_type=Path))
+@click.argument("top", metavar="TOP", type=NamedPath())
 @click.option(
     "-b", "base", metavar="BASE", type=click.Path(),
     help="The image that receives the data (default: TOP's backing file).",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from backchain_tui.commands.changing import Request, changing_options, execute, find_image
+from backchain_tui.commands.options import NamedPath
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command(short_help="remove images that nothing depends on")
-@click.argument("images", metavar="IMAGE ...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE ...", nargs=-1, required=True, type=NamedPath())
 @changing_options
 def delete(images: tuple[Path, ...], request: Request) -> int:
     """Remove image files, but none that an overlay, another image's data or a virtual machine still needs."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backchain.filename import printable
+from backchain_tui.commands.options import NamedPath
 from backchain_tui.streams import say
 
 if TYPE_CHECKING:
@@ -18,9 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="a lab of real qcow2 images, opened in the UI")
-@click.option(
-    "--folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Write the lab here and keep it."
-)
+@click.option("--folder", metavar="DIR", type=NamedPath(folder=True), help="Write the lab here and keep it.")
 @click.option("--keep", is_flag=True, help="Keep the scratch folder when the UI is left.")
 @click.option("--no-ui", is_flag=True, help="Write the lab, say where it is, and leave it there.")
 @click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters alone.")

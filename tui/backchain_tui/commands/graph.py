@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from backchain_tui.commands.options import scan_option, show_incomplete, show_interrupted
+from backchain_tui.commands.options import NamedPath, scan_option, show_incomplete, show_interrupted
 from backchain_tui.streams import answer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from backchain.graph import ChainGraph
 
 
 @click.command(short_help="the forest, as text")
-@click.argument("paths", metavar="PATH ...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="PATH ...", nargs=-1, required=True, type=NamedPath())
 @click.option("--json", "as_json", is_flag=True, help="One JSON document.")
 @click.option("--dot", "as_dot", is_flag=True, help="A graph for Graphviz: backchain graph --dot . | dot -Tsvg")
 @click.option("--ascii", "ascii_only", is_flag=True, help="Draw with ASCII characters alone.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backchain.errors import ImageInUseError
-from backchain_tui.commands.options import parse_offset
+from backchain_tui.commands.options import NamedPath, parse_offset
 from backchain_tui.streams import answer
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command("map", short_help="the same answer as qemu-img map")
-@click.argument("image", metavar="IMAGE", type=click.Path())
+@click.argument("image", metavar="IMAGE", type=NamedPath(str))
 @click.option("--output", type=click.Choice(["human", "json"]), default="human", help="Default: human.")
 @click.option(
     "-f",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,11 +20,29 @@ if TYPE_CHECKING:
 _UNITS = "bkmgtpe"
 _MOST = (1 << 63) - 1
 
+
+class NamedPath(click.Path):
+    """A path as it was given; what is wrong with the file is said where it is opened.
+
+    An empty one is refused: a script's unset variable would else stand for the working directory.
+    """
+
+    def __init__(self, path_type: type[Path | str] = Path, *, folder: bool = False) -> None:
+        """Give paths of a type; completion offers folders alone if `folder` is set."""
+        super().__init__(file_okay=not folder, path_type=path_type)
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give the path."""
+        if not os.fspath(value):
+            self.fail("the path is empty", param, ctx)
+        return self.coerce_path_result(value)
+
+
 scan_option = click.option(
     "--scan",
     metavar="FOLDER",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=NamedPath(folder=True),
     help="Another folder in which overlays may lie (repeatable). The chain's own folders are always searched.",
 )
 """``--scan FOLDER``, as parameter `scan`: a tuple of paths."""

@@ -11,6 +11,7 @@ from backchain.errors import MissingImageError, UnsupportedImageError, UsageErro
 from backchain.filename import has_protocol, printable, resolve_backing
 from backchain_tui.commands.changing import Request, changing_options, execute, find_image
 from backchain_tui.commands.options import (
+    NamedPath,
     cache_option,
     format_option,
     leftovers_option,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="give an image another backing file")
-@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
+@click.argument("image", metavar="IMAGE", type=NamedPath())
 @click.option(
     "-b",
     "backing",

@@ -10,7 +10,7 @@ import click
 from backchain.errors import BackchainError, ImageError, JobCancelledError, UsageError
 from backchain.filename import is_within
 from backchain_tui.commands.changing import Request, changing_options, execute, print_json
-from backchain_tui.commands.options import show_incomplete
+from backchain_tui.commands.options import NamedPath, show_incomplete
 from backchain_tui.streams import complain, say
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _MILDEST_FIRST = (0, 5, 2, 3, 4, 6, 1)
 
 
 @click.command(short_help="what an interrupted job left, and the way on")
-@click.argument("folder", metavar="[FOLDER]", required=False, type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", metavar="[FOLDER]", required=False, type=NamedPath(folder=True))
 @click.option("--finish", is_flag=True, help="Do what is left of every interrupted job.")
 @click.option("--undo", is_flag=True, help="Leave the chains as they are, give leaked clusters back, forget the jobs.")
 @changing_options

@@ -7,11 +7,12 @@ from pathlib import Path
 import click
 
 from backchain_tui.commands.changing import Request, changing_options, execute, find_image
+from backchain_tui.commands.options import NamedPath
 
 
 @click.command(short_help="put a new overlay on an image")
-@click.argument("image", metavar="IMAGE", type=click.Path(path_type=Path))
-@click.argument("overlay", metavar="OVERLAY", type=click.Path(path_type=Path))
+@click.argument("image", metavar="IMAGE", type=NamedPath())
+@click.argument("overlay", metavar="OVERLAY", type=NamedPath())
 @changing_options
 def snapshot(image: Path, overlay: Path, request: Request) -> int:
     """Make OVERLAY, a new and empty qcow2 image that is backed by IMAGE.
