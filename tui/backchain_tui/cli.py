@@ -56,13 +56,17 @@ backchain snapshot IMAGE OVERLAY            a new overlay on IMAGE
 backchain delete IMAGE ...                  only what nothing depends on
 backchain recover [FOLDER]                  what an interrupted job left, and the way on
 
-A path that has the name of a command is given as ./demo.
+A path that has the name of a command is given as ./demo. The UI takes --scan FOLDER (where else overlays may lie) and
+--ascii (draw without Unicode), too.
 """
 
 EPILOG = """\
 \b
 Exit status: 0 done, 1 unexpected, 2 usage, 3 blocked by a hazard, 4 image unreadable, malformed or unsupported,
 5 in use, 6 I/O error or no space (the chain still reads the same), 7 cancelled (likewise).
+
+\b
+Completion by tab, in bash: eval "$(_BACKCHAIN_COMPLETE=bash_source backchain)"; or zsh_source, fish_source.
 """
 
 
