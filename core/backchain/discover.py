@@ -36,7 +36,7 @@ from backchain.scan import DEFAULT_BUDGET, FolderScan
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from backchain.journal import Record
+    from backchain.record import Record
 
 KNOWN_FORMATS = frozenset({"qcow2", "raw"})
 """Formats that backchain reads."""

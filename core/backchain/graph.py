@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
-    from backchain.journal import Record
+    from backchain.record import Record
 
 
 @dataclass(frozen=True, slots=True)

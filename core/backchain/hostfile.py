@@ -1,4 +1,4 @@
-"""Plain file operations that Python's os module lacks or leaves bare: whole writes, copies inside the kernel, holes.
+"""Plain file operations that Python's os module lacks or leaves bare: whole writes, kernel copies, holes, folders.
 
 Source: copy_file_range(2), fallocate(2).
 """
@@ -26,6 +26,9 @@ _NO_KERNEL_COPY: Final = {
     524,  # ENOTSUPP, the kernel's own, which NFS has let through
 }  # fmt: skip
 """Errors of copy_file_range after which bytes are read and written instead."""
+
+_NO_FOLDER_SYNC: Final = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
+"""Errors of file systems that cannot sync a folder, and need not."""
 
 
 def write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
@@ -93,6 +96,22 @@ def _copy_inside(source: int, target: int, source_offset: int, target_offset: in
         if error.errno not in _NO_KERNEL_COPY:
             raise
         return 0
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk.
+
+    Raises:
+        OSError: The folder cannot be opened, or the disk fails.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 class Writeback:

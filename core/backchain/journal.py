@@ -14,131 +14,24 @@ import fcntl
 import json
 import os
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-from backchain.image import Fingerprint
+from backchain.hostfile import sync_folder
+from backchain.record import Intent, Record, Stage, first_line, is_same, record_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 PREFIX, SUFFIX = ".backchain-", ".journal"
 SCRATCH_SUFFIX = ".part"
 """A new image is written under a name that ends so, and gets its own name when it is complete."""
 _MOST_BYTES = 16 << 20
 """Bytes of a journal that are read at most: those of a delete of 40,000 images."""
-_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF}
-"""Errors of file systems that cannot sync a folder, and need not."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors after which a journal is begun elsewhere: what makes room, a delete, needs one too."""
-_VERSION = 1
-_ARGUMENTS = {
-    "commit": {"base", "top", "keep_top"},
-    "pull": {"image", "base"},
-    "rebase": {"image", "backing", "unsafe", "backing_name", "backing_format"},
-    "snapshot": {"image", "overlay"},
-    "delete": {"images"},
-}
-"""What an operation of each name was asked for with."""
-_PATH_ARGUMENTS = {"base", "top", "image", "backing", "overlay"}
-"""Those that are a path, or None."""
-
-
-class Stage(StrEnum):
-    """How far an operation has come."""
-
-    COPYING = "copying"
-    """Data is copied into the target; no link has changed yet."""
-    RELINKING = "relinking"
-    """All data is in place; links are being changed."""
-    CLEANING = "cleaning"
-    """Links are changed; what is no longer needed is released."""
-    ABANDONED = "abandoned"
-    """The operation ended by itself amid its work (cancelled, or an error); half of it is done."""
-    LEFT = "left"
-    """It is done; the journal remembers what it has invalidated."""
-    UNDONE = "undone"
-    """It was given up; the journal remembers what reads a mix of before and after."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A link that an operation changes: the new name and format in the header of `image`, None for no link."""
-
-    image: Path
-    backing: Path | None
-    name: str | None
-    format: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A file that an operation writes, makes or removes.
-
-    Attributes:
-        path: Its path.
-        format: Its format as it was planned: once data is written to a raw image its content can look like any other.
-            None in the journals of a former version, and of files that were not there.
-        inode: Its inode number, by which it is known again; None likewise.
-        mtime_ns: When it was last written before, in nanoseconds; None likewise.
-    """
-
-    path: Path
-    format: str | None = None
-    inode: int | None = None
-    mtime_ns: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """What an operation is about to do.
-
-    Attributes:
-        operation: Its name: "commit", "pull", "rebase", "snapshot" or "delete".
-        arguments: What was asked for, paths as text.
-        target: The image that receives data.
-        written: Files that will be written, made or removed.
-        links: Links that will be changed.
-        invalidated: Images that will not read as they did, or will be removed, as they are now.
-    """
-
-    operation: str
-    arguments: Mapping[str, Any]
-    target: Path
-    written: tuple[Written, ...]
-    links: tuple[Link, ...] = ()
-    invalidated: tuple[tuple[Path, Fingerprint], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A journal as it was found.
-
-    Attributes:
-        path: The journal's own file.
-        intent: What was about to be done; paths as they are now, if the journal's folder was moved or copied.
-        stage: How far it came.
-        linking: Whether links had begun to be changed: all data was in place then.
-        started: When, ISO 8601.
-        alive: Whether its writer still works on it.
-    """
-
-    path: Path
-    intent: Intent
-    stage: Stage
-    linking: bool
-    started: str
-    alive: bool
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether it tells of work that nobody will finish by himself."""
-        return not self.alive and self.stage not in {Stage.LEFT, Stage.UNDONE}
 
 
 class Journal:
@@ -167,18 +60,32 @@ class Journal:
 
     @classmethod
     def _begin_in(cls, folder: Path, intent: Intent) -> Journal:
-        import tempfile  # most commands begin no journal
-
-        descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
-        journal = cls(descriptor, Path(name))
+        _remove_unbegun(folder)
+        journal = cls._make_in(folder)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            journal._append(_to_json(intent, folder))
+            journal._append(first_line(intent, folder if folder != state_folder() else None))
             sync_folder(folder)
         except BaseException:
             journal.discard()
             raise
         return journal
+
+    @classmethod
+    def _make_in(cls, folder: Path) -> Journal:
+        """Make an empty journal, and lock it; a reader that looks whether it is locked is waited for."""
+        import tempfile  # most commands begin no journal
+
+        while True:
+            descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
+            journal = cls(descriptor, Path(name))
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            except BaseException:
+                journal.discard()
+                raise
+            if os.fstat(descriptor).st_nlink:
+                return journal
+            journal.close()  # before it was locked somebody took it for the remains of a job
 
     def reach(self, stage: Stage) -> None:
         """Note that a stage begins.
@@ -236,11 +143,25 @@ def read_journal(path: Path) -> Record | None:
         if _is_strange(os.fstat(descriptor)):
             return None
         lines = os.read(descriptor, _MOST_BYTES).splitlines()
-        return _from_lines(path, lines, alive=_is_locked(descriptor))
+        return record_of(path, lines, alive=_is_locked(descriptor))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     finally:
         os.close(descriptor)
+
+
+def _remove_unbegun(folder: Path) -> None:
+    """Remove the journals whose writer died before their first line was whole: nothing was changed by then."""
+    for path in _journals_in(folder):
+        with suppress(OSError):  # another user's, or one that is being written
+            descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                start = os.pread(descriptor, _MOST_BYTES, 0)
+                if b"\n" not in start and len(start) < _MOST_BYTES:
+                    path.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def is_not_believed(path: Path) -> bool:
@@ -264,47 +185,27 @@ def read_journals(folders: Iterable[Path]) -> tuple[Record, ...]:
     return (*(r for folder in places for r in _read_folder(folder)), *kept_journals(places))
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except (OSError, ValueError):
-        return False
-
-
 def kept_journals(folders: Iterable[Path]) -> tuple[Record, ...]:
     """Read the journals of the images in some folders that are kept with the user's own state."""
     places = list(folders)
     records = _read_folder(state_folder())
-    return tuple(r for r in records if any(_is_same(r.intent.target.parent, p) for p in places))
+    return tuple(r for r in records if any(is_same(r.intent.target.parent, p) for p in places))
 
 
 def _read_folder(folder: Path) -> list[Record]:
+    return [r for p in _journals_in(folder) if (r := read_journal(p)) is not None]
+
+
+def _journals_in(folder: Path) -> list[Path]:
     try:
-        paths = sorted(p for p in folder.iterdir() if is_journal(p.name))
+        return sorted(p for p in folder.iterdir() if is_journal(p.name))
     except OSError:
         return []
-    return [r for p in paths if (r := read_journal(p)) is not None]
 
 
 def state_folder() -> Path:
     """Give the folder for journals of images in a folder that the user may not write."""
     return Path(platformdirs.user_state_dir("backchain", appauthor=False))
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk.
-
-    Raises:
-        OSError: The folder cannot be opened, or the disk fails.
-    """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _folders_for(intent: Intent) -> list[Path]:
@@ -320,81 +221,3 @@ def _is_locked(descriptor: int) -> bool:
     except OSError:
         return True
     return False
-
-
-def _to_json(intent: Intent, folder: Path) -> dict[str, Any]:
-    return {
-        "backchain": _VERSION,
-        "folder": str(folder) if folder != state_folder() else None,
-        "operation": intent.operation,
-        "arguments": dict(intent.arguments),
-        "target": str(intent.target),
-        "written": [
-            {"path": str(w.path), "format": w.format, "inode": w.inode, "mtime_ns": w.mtime_ns} for w in intent.written
-        ],
-        "links": [
-            {
-                "image": str(k.image),
-                "backing": str(k.backing) if k.backing else None,
-                "name": k.name,
-                "format": k.format,
-            }
-            for k in intent.links
-        ],
-        "invalidated": [
-            {"path": str(p), "fingerprint": [f.device, f.inode, f.size, f.mtime_ns]} for p, f in intent.invalidated
-        ],
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "pid": os.getpid(),
-        "host": os.uname().nodename,
-    }
-
-
-def _from_lines(path: Path, lines: Sequence[bytes], *, alive: bool) -> Record | None:
-    first = json.loads(lines[0]) if lines else {}
-    if first.get("backchain") != _VERSION or set(first["arguments"]) != _ARGUMENTS[first["operation"]]:
-        return None
-    stages = [Stage.COPYING]
-    for line in lines[1:]:
-        with suppress(ValueError):  # a last line may have been cut off
-            stages.append(Stage(json.loads(line)["stage"]))
-    place = _placing(first.get("folder"), path.parent)
-    links = tuple(
-        Link(place(k["image"]), place(k["backing"]) if k["backing"] is not None else None, k["name"], k["format"])
-        for k in first["links"]
-    )
-    invalidated = tuple((place(i["path"]), Fingerprint(*map(int, i["fingerprint"]))) for i in first["invalidated"])
-    intent = Intent(
-        str(first["operation"]), _placed(first["arguments"], place), place(first["target"]),
-        tuple(_written(w, place) for w in first["written"]), links, invalidated,
-    )  # fmt: skip
-    linking = any(s in {Stage.RELINKING, Stage.CLEANING, Stage.LEFT} for s in stages)
-    return Record(path, intent, stages[-1], linking, str(first["started"]), alive)
-
-
-def _written(entry: str | dict[str, Any], place: Callable[[str], Path]) -> Written:
-    if isinstance(entry, str):  # a former version kept the path alone
-        return Written(place(entry))
-    return Written(place(entry["path"]), entry["format"], entry["inode"], entry.get("mtime_ns"))
-
-
-def _placed(arguments: Mapping[str, Any], place: Callable[[str], Path]) -> dict[str, Any]:
-    """Give an operation's arguments with the paths among them as they are now."""
-    now = {k: str(place(v)) if k in _PATH_ARGUMENTS and v is not None else v for k, v in arguments.items()}
-    return now | ({"images": [str(place(p)) for p in now["images"]]} if "images" in now else {})
-
-
-def _placing(recorded: str | None, folder: Path) -> Callable[[str], Path]:
-    """Give how to find the images of a journal that lies in `folder`, and lay in the one that it records.
-
-    The folder may have been moved, be mounted elsewhere, or be a copy: the images meant are those that lie as they did
-    from the journal. One outside of the folder may have stayed where it was.
-    """
-    if recorded is None or _is_same(Path(recorded), folder):
-        return Path
-
-    def place(path: str) -> Path:
-        new = Path(os.path.normpath(folder / os.path.relpath(path, recorded)))
-        return new if Path(path).is_relative_to(recorded) or os.path.lexists(new) else Path(path)
-
-    return place

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backchain.image import ImageState, image_id
-from backchain.journal import Stage
+from backchain.record import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from backchain.graph import ChainGraph
     from backchain.image import Fingerprint, ImageId
-    from backchain.journal import Link, Record
+    from backchain.record import Link, Record
 
 
 def find_path(graph: ChainGraph, path: str | None) -> ImageId | None:

@@ -18,17 +18,18 @@ from backchain.discover import discover
 from backchain.errors import BackchainError, ImageError, ImageIOError, MissingImageError, StalePlanError
 from backchain.filename import printable
 from backchain.image import ImageState, naming, read_image_info, require_header, require_readable
-from backchain.journal import PREFIX, SCRATCH_SUFFIX, Stage, note, read_journal
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, note, read_journal
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
 from backchain.pending import find_path, links_are_changed, mixed_images, pending_links, spent_images
 from backchain.qcow2.writer import Qcow2Writer, require_writable
+from backchain.record import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from backchain.graph import ChainGraph
     from backchain.image import Fingerprint, ImageId
-    from backchain.journal import Record, Written
+    from backchain.record import Record, Written
 
 
 class _LostError(ImageError):

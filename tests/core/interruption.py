@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backchain.graph import ChainGraph
-    from backchain.journal import Record
     from backchain.operations import Operation
+    from backchain.record import Record
 
     from .scenes import Scene
 

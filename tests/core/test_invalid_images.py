@@ -12,8 +12,9 @@ import pytest
 
 from backchain import pending, recovery
 from backchain.discover import discover
-from backchain.journal import Stage, note, read_journals
+from backchain.journal import note, read_journals
 from backchain.operations import Commit, Delete, Rebase, Snapshot
+from backchain.record import Stage
 
 from . import qemu
 from .images import chain_of, invalid

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import tempfile
+import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
 
@@ -15,9 +19,10 @@ from backchain.discover import discover
 from backchain.engines.intents import intent_of
 from backchain.errors import MissingImageError, StalePlanError
 from backchain.image import Fingerprint, ImageState
-from backchain.journal import Intent, Journal, Stage, read_journal, read_journals
+from backchain.journal import Journal, read_journal, read_journals
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
 from backchain.planning import make_plan
+from backchain.record import Intent, Stage
 
 from . import qemu
 from .images import chain_of, invalid, problems
@@ -27,7 +32,6 @@ from .scenes import Scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 def rebase_away(scene: Scene) -> None:
@@ -224,6 +228,54 @@ def test_images_in_a_symlinked_folder_are_told_of_where_they_are(tmp_path: Path)
     begun.close()
     assert begun.path.parent == top.parent
     assert [r.intent.target for r in read_journals([top.parent])] == [top]
+
+
+# --- journals that were cut off as they began -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b'{"backchain": 1, "fol', bytes(300)], ids=["empty", "cut", "zeros"])
+def test_a_journal_without_a_whole_first_line_goes_with_the_next_operation(tmp_path: Path, content: bytes) -> None:
+    """Whoever began it died before anything was changed; while he lives nobody takes it away."""
+    (base,) = chain_of(tmp_path, "base")
+    dead, alive = (tmp_path / f".backchain-{name}.journal" for name in ("dead", "alive"))
+    for path in (dead, alive):
+        path.write_bytes(content)
+    with alive.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        graph = discover([base])
+        assert graph.interrupted == ()
+        perform(graph, Snapshot(node(graph, base), tmp_path / "new.qcow2"))
+        assert {p.name for p in tmp_path.iterdir()} == {"base.qcow2", "new.qcow2", alive.name}
+
+
+def test_what_an_operation_has_begun_is_kept_by_the_next_one(tmp_path: Path) -> None:
+    scene = Scene("pull", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over")
+    graph = discover([scene.folder])
+    perform(graph, Snapshot(node(graph, scene.paths["over"]), scene.folder / "new.qcow2"))
+    assert read_journal(record.path) == record
+
+
+def test_a_journal_is_begun_though_it_is_looked_at_or_taken_away_before_it_is_locked(tmp_path: Path) -> None:
+    """A search reads what it finds, and another operation may take it for the remains of a job."""
+    (base,) = chain_of(tmp_path, "base")
+    make, seen = tempfile.mkstemp, []
+
+    def looked_at(**where: str) -> tuple[int, str]:
+        descriptor, name = make(**where)
+        seen.append(name)
+        looking = os.open(name, os.O_RDONLY)
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        if len(seen) == 1:
+            Path(name).unlink()
+        threading.Timer(0.05, os.close, (looking,)).start()
+        return descriptor, name
+
+    with mock.patch("tempfile.mkstemp", looked_at):
+        begun = Journal.begin(Intent("delete", {"images": [str(base)]}, base, ()))
+    assert begun.path.name == Path(seen[1]).name
+    assert read_journals([tmp_path])[0].alive
+    begun.discard()
 
 
 # --- journals that lie elsewhere, belong to others, or are large ------------------------------------------------------

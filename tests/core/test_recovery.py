@@ -15,8 +15,9 @@ from backchain import recovery
 from backchain.discover import discover
 from backchain.errors import MissingImageError
 from backchain.image import ImageState
-from backchain.journal import SCRATCH_SUFFIX, Stage
+from backchain.journal import SCRATCH_SUFFIX
 from backchain.operations import Commit, Delete, Rebase, Snapshot
+from backchain.record import Stage
 
 from . import qemu
 from .home import Home, state_of
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from backchain.journal import Record
+    from backchain.record import Record
 
     from .folders import Folders
     from .recording import Recording

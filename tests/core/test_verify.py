@@ -14,9 +14,10 @@ from backchain.engines.builtin import BuiltinEngine
 from backchain.engines.carriers import carrier_to
 from backchain.errors import StalePlanError, VerificationError
 from backchain.jobs import Job, JobState
-from backchain.journal import Stage, read_journals
+from backchain.journal import read_journals
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase
 from backchain.planning import make_plan
+from backchain.record import Stage
 from backchain.verify import Extent
 
 from . import qemu

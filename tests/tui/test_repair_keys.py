@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backchain.journal import Stage, read_journals
+from backchain.journal import read_journals
+from backchain.record import Stage
 from backchain_tui.actions import Where
 from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.help import HelpScreen

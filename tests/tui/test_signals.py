@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from backchain.journal import Stage, read_journals
+from backchain.journal import read_journals
+from backchain.record import Stage
 from tests.core import qemu
 
 from .command_line import TIMEOUT

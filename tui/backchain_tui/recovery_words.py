@@ -13,8 +13,8 @@ from backchain_tui import formatting as fmt
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backchain.journal import Record
     from backchain.operations import Operation
+    from backchain.record import Record
     from backchain.recovery import Tidied
 
 

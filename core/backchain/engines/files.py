@@ -14,17 +14,19 @@ from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
 from backchain.errors import StalePlanError, UsageError
 from backchain.filename import printable
-from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, Stage, Written, note, sync_folder
+from backchain.hostfile import sync_folder
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, note
 from backchain.operations import Commit, Delete
 from backchain.pending import find_path, is_settled, may_exist, spent_images
 from backchain.qcow2.create import create_image
+from backchain.record import Stage, Written
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from backchain.journal import Record
     from backchain.operations import Snapshot
     from backchain.plan import Plan
+    from backchain.record import Record
 
 
 def make_overlay(plan: Plan, operation: Snapshot) -> int:

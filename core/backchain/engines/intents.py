@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backchain.journal import Intent, Link, Written
 from backchain.operations import Commit, Delete, Pull, Rebase
+from backchain.record import Intent, Link, Written
 
 if TYPE_CHECKING:
     from backchain.image import ImageId, ImageInfo

@@ -20,10 +20,11 @@ from backchain.engines.intents import intent_of
 from backchain.errors import BackchainError, StalePlanError
 from backchain.image import naming, require_header
 from backchain.jobs import Cell, Phase
-from backchain.journal import Journal, Stage
+from backchain.journal import Journal
 from backchain.operations import Commit, Delete, Snapshot
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.writer import Qcow2Writer, require_writable
+from backchain.record import Stage
 from backchain.shapes import shape_of
 from backchain.transfer import transfer_of
 from backchain.verify import Extent, Verifier

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from backchain.graph import ChainGraph
-    from backchain.journal import Record
     from backchain.operations import Operation
+    from backchain.record import Record
     from backchain.recovery import Tidied
 
 _MILDEST_FIRST = (0, 5, 2, 3, 4, 6, 1)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from backchain.advice import Advice
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
-    from backchain.journal import Record
     from backchain.operations import Operation
+    from backchain.record import Record
     from backchain.recovery import Tidied
     from backchain.repair import Suggestion
     from backchain_tui.agenda import Agenda, Recovery
