@@ -97,6 +97,15 @@ def backing_name_for(overlay: Path, backing: Path, *, relative: bool) -> str:
     return f"./{name}" if has_protocol(name) else name
 
 
+def leads_to(overlay: Path, name: str, backing: Path) -> bool:
+    """Say whether QEMU would find the file `backing` by a recorded name when it opens `overlay` by this very path."""
+    path = resolve_backing(overlay, name, None).path
+    try:
+        return path is not None and path.samefile(backing)
+    except (OSError, ValueError):
+        return False
+
+
 def tidied(path: Path) -> Path:
     """Make `path` absolute and fold ``..`` away where that leads to the same folder (symlinks can make it differ)."""
     path = path if path.is_absolute() else Path.cwd() / path

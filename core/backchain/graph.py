@@ -133,6 +133,11 @@ class ChainGraph:
         """Give the images that `image` backs directly, by path."""
         return tuple(sorted(self._overlays.get(image, ()), key=lambda i: str(self._images[i].path)))
 
+    def ways_to(self, image: ImageId) -> tuple[Path, ...]:
+        """Give the paths by which the overlays of `image` open it."""
+        links = (self._images[o].backing for o in self.overlays_of(image))
+        return tuple(dict.fromkeys(k.path for k in links if k is not None and k.path is not None))
+
     def dependents(self, image: ImageId) -> frozenset[ImageId]:
         """Give every image that reads through `image`, at any distance: what would break if it changed."""
         found: set[ImageId] = set()

@@ -6,15 +6,17 @@ tables do not prove it equal, and a commit that would harm a sibling compares wh
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backchain.clustermap import open_layers
 from backchain.commands import equivalent_commands
 from backchain.counting import Tally, count
 from backchain.errors import BlockedError
-from backchain.filename import backing_name_for, has_protocol
+from backchain.filename import backing_name_for, has_protocol, leads_to
 from backchain.fileplans import plan_delete, plan_snapshot
 from backchain.hazards import Facts, content_hazards, structural_hazards
 from backchain.hazards.links import invalid_images
@@ -110,13 +112,18 @@ def _countable(hazards: Sequence[Hazard], operation: Transferring) -> bool:
 
 
 def _relink(graph: ChainGraph, image: ImageId, new: ImageId | None, operation: Transferring) -> Relink:
-    """Choose the name to record: the one asked for, or one as relative or absolute as that which is recorded now."""
+    """Choose the name to record: the one asked for, or one as relative or absolute as that which is recorded now.
+
+    It is absolute, too, where a relative one would lead elsewhere by another path by which the image is opened.
+    """
     old = graph.backing_of(image)
     if new is None:
         return Relink(image, old, None, None, None)
-    recorded = graph[image].backing
+    path, below, recorded = graph[image].path, graph[new].path, graph[image].backing
     relative = recorded is None or not (recorded.name.startswith("/") or has_protocol(recorded.name))
-    name = backing_name_for(graph[image].path, graph[new].path, relative=relative)
+    name = backing_name_for(path, below, relative=relative)
+    if not all(leads_to(way, name, below) for way in (Path(os.path.realpath(path)), *graph.ways_to(image))):
+        name = backing_name_for(path, below, relative=False)
     kind = graph[new].format
     if isinstance(operation, Rebase):
         name, kind = operation.backing_name or name, operation.backing_format or kind

@@ -211,3 +211,59 @@ def test_two_names_that_lead_to_one_another_end_the_walk(tmp_path: Path) -> None
     assert {i.path.resolve() for i in graph.images.values()} == {base, mid, top}
     assert len(graph.surroundings.forked[node(graph, mid)]) == 3
     assert "and 1 more" in refusal(graph, Pull(node(graph, mid), None), "path-trap").message
+
+
+# --- names that are recorded anew -------------------------------------------------------------------------------------
+
+
+def _reached_by_a_symlink(folder: Path) -> tuple[Path, Path, Path]:
+    """Make two images that stand alone, and an overlay in a folder of its own that reaches one by a symlink there."""
+    base, mid = (chain_of(folder, name)[0] for name in ("base", "mid"))
+    away = folder / "away"
+    away.mkdir()
+    (away / "mid.qcow2").symlink_to("../mid.qcow2")
+    top = away / "top.qcow2"
+    qemu.create(top, None, backing=away / "mid.qcow2")
+    return base, mid, top
+
+
+@pytest.mark.parametrize("unsafe", [True, False])
+def test_a_new_link_is_good_for_every_path_by_which_the_image_is_opened(tmp_path: Path, unsafe: bool) -> None:
+    base, mid, top = _reached_by_a_symlink(tmp_path)
+    view, graph = qemu.view(top), discover([tmp_path])
+    run(make_plan(graph, Rebase(node(graph, mid), node(graph, base), unsafe)))
+    assert [i["filename"] for i in qemu.backing_chain(top)][-1] == str(base)
+    assert qemu.view(top) == view
+    assert discover([tmp_path]).surroundings.forked == {}
+
+
+def test_a_link_of_an_image_that_is_named_by_a_symlink_is_good_for_its_own_path(tmp_path: Path) -> None:
+    away = tmp_path / "away"
+    away.mkdir()
+    (base,), (own,) = chain_of(tmp_path, "base"), chain_of(away, "own")
+    (tmp_path / "link.qcow2").symlink_to(own)
+    graph = discover([tmp_path / "link.qcow2", base])
+    run(make_plan(graph, Rebase(node(graph, tmp_path / "link.qcow2"), node(graph, base), unsafe=True)))
+    for path in (own, tmp_path / "link.qcow2"):
+        assert qemu.backing_chain(path)[-1]["filename"] == str(base)
+
+
+def test_a_name_that_is_asked_for_must_be_good_for_the_overlays(tmp_path: Path) -> None:
+    base, mid, _ = _reached_by_a_symlink(tmp_path)
+    graph = discover([tmp_path])
+    image, below = node(graph, mid), node(graph, base)
+    refusal(graph, Rebase(image, below, unsafe=True, backing_name="base.qcow2"), "path-trap")
+    assert codes(make_plan(graph, Rebase(image, below, unsafe=True, backing_name=str(base)))) == set()
+
+
+def test_overlays_that_are_found_by_other_names_are_the_same(tmp_path: Path) -> None:
+    """A search for the images of a plan meets one of them by a symlink first, which comes after the other one."""
+    base, one = chain_of(tmp_path, "base", "a")
+    chain_of(tmp_path, "base", "b")
+    (tmp_path / "z.qcow2").symlink_to(one)
+    top = tmp_path / "top.qcow2"
+    qemu.create(top, None, backing=tmp_path / "z.qcow2")
+    graph = discover([tmp_path])
+    run(make_plan(graph, Pull(node(graph, top), None)))
+    assert qemu.backing_chain(top) == qemu.backing_chain(top)[:1]
+    assert base.exists()

@@ -43,7 +43,7 @@ def require_same_overlays(plan: Plan, images: Iterable[ImageId]) -> None:
         raise StalePlanError(f"the images are no longer where they were: {error.message}", "plan again") from error
     for image in known:
         name = plan.before[image].display_path
-        if image not in now or now.overlays_of(image) != plan.before.overlays_of(image):
+        if image not in now or {*now.overlays_of(image)} != {*plan.before.overlays_of(image)}:  # by any name
             raise StalePlanError(f"{name} has other overlays than when the plan was made", "plan again")
         if image in now.surroundings.forked and image not in plan.before.surroundings.forked:
             raise StalePlanError(f"{name} has got a second name since the plan was made", "plan again")

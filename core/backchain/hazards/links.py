@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backchain.errors import UnsupportedImageError
-from backchain.filename import MAX_BACKING_NAME, has_protocol, printable, recorded_bytes, recorded_length
+from backchain.filename import MAX_BACKING_NAME, has_protocol, leads_to, printable, recorded_bytes, recorded_length
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts, names
 from backchain.image import ImageState, require_header
 from backchain.operations import Rebase
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId, ImageInfo
+    from backchain.plan import Relink
 
 _LONG_NAME = 900
 """Bytes from which a name is close to QEMU's limit."""
@@ -240,9 +241,24 @@ def traps(facts: Facts) -> Iterator[Hazard]:
             require_header(info).place_backing(recorded_bytes(relink.name), relink.format)
         except UnsupportedImageError as error:
             yield Hazard("path-trap", BLOCK, (info.id,), f"{info.name}: {error.message}; {error.hint}")
+        yield from _lost_ways(facts.graph, relink)
     for image in (*facts.view, *(facts.shape.below or ())):
         if image != facts.repaired:
             yield from trapped_name(facts.graph, image)
+
+
+def _lost_ways(graph: ChainGraph, relink: Relink) -> Iterator[Hazard]:
+    """A name that was asked for, and by which the overlays of the image would not find what shall back it."""
+    if relink.name is None or relink.new is None or graph[relink.new].fingerprint is None:
+        return
+    info, below = graph[relink.image], graph[relink.new]
+    for way in graph.ways_to(relink.image):
+        if not leads_to(way, relink.name, below.path):
+            yield Hazard(
+                "path-trap", BLOCK, (info.id, relink.new),
+                f"overlays of {info.name} open it as {printable(str(way))}, from where {_shortened(relink.name)} does "
+                f"not lead to {below.display_path}; give that path as the name",
+            )  # fmt: skip
 
 
 def trapped_name(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
