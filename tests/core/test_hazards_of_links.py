@@ -138,6 +138,24 @@ def test_a_file_that_is_called_qcow2_and_is_none(tmp_path: Path) -> None:
     assert codes(onto(disk)) == set()
 
 
+@pytest.mark.parametrize("kind", ["vmdk", "vdi", "vhdx", "vpc", "qed", "parallels", "luks"])
+def test_an_image_of_another_format_is_not_taken_as_raw_without_a_yes(tmp_path: Path, kind: str) -> None:
+    """An overlay on it would show the guest the file, not the disk; unless an overlay that is there already does."""
+    (one,) = chain_of(tmp_path, "one")
+    other, new = tmp_path / "disk.img", tmp_path / "new.qcow2"
+    secret = ("--object", "secret,id=s,data=x", "-o", "key-secret=s,iter-time=10") if kind == "luks" else ()
+    qemu.run("qemu-img", "create", "-q", "-f", kind, *secret, other, "16M")
+    graph = discover([one, other])
+    rebased = make_plan(graph, Rebase(node(graph, one), node(graph, other), unsafe=True))
+    for plan in (rebased, make_plan(graph, Snapshot(node(graph, other), new))):
+        found = hazard(plan, "format-mismatch")
+        assert found.severity is Severity.CONFIRM
+        assert f"looks like a {kind} image" in found.message
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-b", other, "-F", "raw", tmp_path / "known.qcow2")
+    graph = discover([tmp_path])
+    assert codes(make_plan(graph, Snapshot(node(graph, other), new))) == set()
+
+
 def test_a_format_that_the_content_alone_tells(tmp_path: Path) -> None:
     """A qcow2 header in a file called .raw may be the guest's: said, unless -F or an overlay says so."""
     (root, one) = chain_of(tmp_path, "root", "one")

@@ -36,6 +36,7 @@ def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: 
         *links.invalid_images(graph, (operation.image,)), *links.untrusted_links(graph, chain),
         *links.forked_images(graph, chain), *damaged_images(graph, chain), *mixed_images(graph, (operation.image,)),
         *used_images(graph, chain, ()), *(h for i in chain for h in links.recorded_format(graph, i)),
+        *links.hardly_raw(graph, operation.image, "qemu-img can convert it; go on if that is meant"),
         *_new_file(graph, operation, name, needed),
     ]  # fmt: skip
     if links.probed(graph, operation.image):

@@ -181,12 +181,47 @@ def _new_format(facts: Facts, operation: Rebase) -> Iterator[Hazard]:
         )  # fmt: skip
     elif asked is None and probed(facts.graph, operation.backing):
         yield probe_hazard(facts.graph, operation.backing)
-    elif asked is None and backing.format == "raw" and _is_called_qcow2(backing):
-        yield Hazard(
-            "format-mismatch", CONFIRM, (operation.image, operation.backing),
-            f"{backing.name} is no qcow2 image, as its name says, and would be read as raw; give -F raw if that is "
-            f"meant",
-        )  # fmt: skip
+    elif asked is None:
+        yield from hardly_raw(facts.graph, operation.backing, "give -F raw if that is meant")
+
+
+def hardly_raw(graph: ChainGraph, image: ImageId, advice: str) -> Iterator[Hazard]:
+    """Find out whether `image` would be taken as raw, though its name or its content says something else.
+
+    What an overlay records of it goes before both.
+    """
+    info = graph[image]
+    known = any(link.format == "raw" for o in graph.overlays_of(image) if (link := graph[o].backing) is not None)
+    if info.format != "raw" or info.state in LOST or known:
+        return
+    other = _other_format(info)
+    if other is not None:
+        why = f"looks like a {other} image, which is not supported"
+    elif _is_called_qcow2(info):
+        why = "is no qcow2 image, as its name says"
+    else:
+        return
+    yield Hazard("format-mismatch", CONFIRM, (image,), f"{info.name} {why}, and would be read as raw; {advice}")
+
+
+def _other_format(info: ImageInfo) -> str | None:
+    """Give the format that QEMU would find in an image that is neither qcow2 nor plainly raw."""
+    try:
+        with info.path.open("rb") as file:
+            start = file.read(_PROBED_BYTES)
+    except OSError:
+        return None
+    return next((name for name, offset, magic in _OTHER_FORMATS if start[offset:].startswith(magic)), None)
+
+
+_PROBED_BYTES = 512
+_OTHER_FORMATS = (
+    ("vmdk", 0, b"KDMV"), ("vmdk", 0, b"COWD"), ("vmdk", 0, b"# Disk DescriptorFile"),
+    ("vdi", 0x40, b"\x7f\x10\xda\xbe"),
+    ("vhdx", 0, b"vhdxfile"), ("vpc", 0, b"conectix"), ("qed", 0, b"QED\0"), ("luks", 0, b"LUKS\xba\xbe"),
+    ("parallels", 0, b"WithoutFreeSpace"), ("parallels", 0, b"WithouFreSpacExt"),
+)  # fmt: skip
+"""By QEMU's name of the format: where its magic is, and what (the probing functions of QEMU's ``block/*.c``)."""
 
 
 def _is_called_qcow2(info: ImageInfo) -> bool:
