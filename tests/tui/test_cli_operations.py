@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
 from backchain.journal import is_journal
 from tests.core import qemu
+from tests.core.images import chain_of
 from tests.tui.command_line import backchain, backing, document, error_of, filled
 
 if TYPE_CHECKING:
@@ -197,3 +200,17 @@ def test_a_kept_top_reads_on_through_what_is_invalid(chain: list[Path], tmp_path
     assert qemu.view(sn3) == seen != view
     assert backchain("delete", "-y", sn1, sn2).returncode == 0
     assert qemu.view(sn3) == seen
+
+
+def test_more_images_than_a_process_may_open_at_first(tmp_path: Path) -> None:
+    """A shell allows a thousand or so; the program raises that as far as it may."""
+    base, *overlays = chain_of(tmp_path, "base", *(f"o{n}" for n in range(40)))
+    qemu.io(overlays[0], "write -q -P 1 0 64k")
+    for command in (["commit", "-b", base, overlays[-1]], ["delete", *overlays]):
+        program = [sys.executable, "-m", "backchain_tui", *map(str, command), "-y"]
+        done = subprocess.run(
+            ["sh", "-c", 'ulimit -Sn 30; exec "$0" "$@"', *program], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["base.qcow2"]
+    assert qemu.view(base)[:1] == b"\1"

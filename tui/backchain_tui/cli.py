@@ -19,7 +19,7 @@ import click
 from backchain import __version__
 from backchain.errors import BackchainError, JobCancelledError, MissingImageError
 from backchain.filename import printable
-from backchain_tui import heap, streams
+from backchain_tui import descriptors, heap, streams
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,6 +139,7 @@ def main() -> None:
     """Run the program; never returns."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core for matrices; there are none here
     heap.keep()
+    descriptors.allow_many()
     streams.prepare()
     status = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late to cancel anything
