@@ -67,17 +67,27 @@ def plan_delete(graph: ChainGraph, operation: Delete, engine: str) -> Plan:
         if not info.path.is_file():
             raise UsageError(f"{info.display_path} is no regular file", "only files can be removed")
     order = _overlays_first(graph, operation.images)
-    needed = [i for i in order if set(graph.overlays_of(i)) - set(order)]
+    removed = set(order)
+    needed = [i for i in order if not removed.issuperset(graph.overlays_of(i))]
     lost = [replace(graph[i], state=ImageState.MISSING, problem="removed") for i in needed]
     copies = CopyList.nothing(graph[order[0]].cluster_size or DEFAULT_CLUSTER_SIZE)
     return Plan(
         operation, engine, order[0], (), copies, 0, (), (), order, None,
         gravest_first(delete_hazards(graph, operation)), delete_commands(graph, order), graph,
-        graph.with_changes(replace=lost, remove=[i for i in order if i not in needed]),
+        graph.with_changes(replace=lost, remove=removed.difference(needed)),
         {i: f for i in order if (f := graph[i].fingerprint) is not None},
     )  # fmt: skip
 
 
 def _overlays_first(graph: ChainGraph, images: Sequence[ImageId]) -> tuple[ImageId, ...]:
     """Order images so that a file goes before the one that backs it: what is left can be read at every instant."""
-    return tuple(sorted(dict.fromkeys(images), key=lambda i: -len(graph.chain(i))))
+    removed = set(images)
+    above = {i: len(removed.intersection(graph.overlays_of(i))) for i in images}
+    order = [i for i in above if not above[i]]
+    for image in order:  # it grows meanwhile
+        backing = graph.backing_of(image)
+        if backing in above:
+            above[backing] -= 1
+            if not above[backing]:
+                order.append(backing)
+    return (*order, *(i for i in above if above[i]))  # what is left is in a loop

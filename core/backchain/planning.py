@@ -77,7 +77,8 @@ def _plan_transfer(graph: ChainGraph, operation: Transferring, engine: str, paus
     facts = Facts(graph, operation, shape, relinks, pause)
     hazards = structural_hazards(facts)
     _outlast_the_clock(graph, shape)
-    tally, numbers = Tally(), [shape.view.index(s) for s in shape.sources]
+    tally, places = Tally(), {image: number for number, image in enumerate(shape.view)}
+    numbers = [places[s] for s in shape.sources]
     cell_size = graph[shape.target].cluster_size or graph[shape.view[0]].cluster_size or 65536
     copies = CopyList.nothing(cell_size)
     if _countable(hazards, operation):
@@ -141,12 +142,13 @@ def _after(graph: ChainGraph, shape: Shape, tally: Tally) -> tuple[ChainGraph, t
     """Give the graph after the operation, and the images that nothing needs then."""
     linked = _out_of_loops(graph.with_changes(relink=dict.fromkeys(shape.relinked, shape.new_backing)))
     kept = {shape.view[0]} if shape.target != shape.view[0] and not graph.overlays_of(shape.view[0]) else set()
-    removable: list[ImageId] = []
+    removable: dict[ImageId, None] = {}
     for image in shape.sources:  # topmost first: an image is free once all that it backs is free
-        if image not in kept and image != shape.target and set(linked.overlays_of(image)) <= set(removable):
-            removable.append(image)
+        if image not in kept and image != shape.target and removable.keys() >= {*linked.overlays_of(image)}:
+            removable[image] = None
+    invalid = {*shape.invalidated}
     changed = [replace(graph[i], state=ImageState.INVALID, problem="") for i in shape.invalidated]
-    changed += [replace(graph[i], state=ImageState.UNNEEDED) for i in removable if i not in shape.invalidated]
+    changed += [replace(graph[i], state=ImageState.UNNEEDED) for i in removable if i not in invalid]
     target = linked[shape.target]
     size = max(target.virtual_size or 0, graph[shape.view[0]].virtual_size or 0)
     changed.append(replace(target, virtual_size=size, disk_size=(target.disk_size or 0) + tally.space))

@@ -258,8 +258,7 @@ def transfer_of(
         return None
     view = [layers[i] for i in shape.view]
     target = shape.view.index(shape.target)
-    numbers = [shape.view.index(s) for s in shape.sources]
-    sources = range(numbers[0], numbers[-1] + 1)
+    sources = range(shape.view.index(shape.sources[0]), shape.view.index(shape.sources[-1]) + 1)
     if shape.below is not None:
         return Transfer(view, target, Differing(view, [layers[i] for i in shape.below], sources, known, pause))
     return Transfer(view, target, Merged(view, target, sources))

@@ -71,8 +71,9 @@ def delete_hazards(graph: ChainGraph, operation: Delete) -> list[Hazard]:
     """Find what still needs the files that are to be removed."""
     domains = read_domains()
     found = list(links.forked_images(graph, operation.images))
+    removed = frozenset(operation.images)
     for image in operation.images:
-        found += _needed(graph, image, frozenset(operation.images))
+        found += _needed(graph, image, removed)
         found += removed_disks(graph, (image,), domains)
         found += _forbidden(graph, image)
     found += used_images(graph, operation.images, operation.images)
