@@ -117,7 +117,8 @@ def _expectations(plan: Plan, *, whole: bool) -> Iterator[_Expectation]:
     """Say which images must read what: survivors as before, a commit's target as its top."""
     graph, operation = plan.before, plan.operation
     written = {plan.target, *(r.image for r in plan.relinked)} | ({plan.emptied} if plan.emptied else set())
-    pairs = {i: i for i in graph if i not in plan.invalidated and written & set(graph.chain(i)) and _readable(graph, i)}
+    concerned = written.union(*(graph.dependents(i) for i in written)).difference(plan.invalidated)
+    pairs = {i: i for i in graph if i in concerned and _readable(graph, i)}
     if isinstance(operation, Commit):
         pairs[plan.target] = operation.top
     share = BUDGET // max(len(pairs), 1) // BLOCK
