@@ -248,11 +248,12 @@ def test_a_link_of_an_image_that_is_named_by_a_symlink_is_good_for_its_own_path(
         assert qemu.backing_chain(path)[-1]["filename"] == str(base)
 
 
-def test_a_name_that_is_asked_for_must_be_good_for_the_overlays(tmp_path: Path) -> None:
+def test_a_name_that_is_asked_for_must_lead_to_the_image_by_every_path(tmp_path: Path) -> None:
     base, mid, _ = _reached_by_a_symlink(tmp_path)
     graph = discover([tmp_path])
     image, below = node(graph, mid), node(graph, base)
     refusal(graph, Rebase(image, below, unsafe=True, backing_name="base.qcow2"), "path-trap")
+    refusal(graph, Rebase(image, below, unsafe=True, backing_name="nowhere.qcow2"), "path-trap")
     assert codes(make_plan(graph, Rebase(image, below, unsafe=True, backing_name=str(base)))) == set()
 
 

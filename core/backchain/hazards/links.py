@@ -283,16 +283,16 @@ def traps(facts: Facts) -> Iterator[Hazard]:
 
 
 def _lost_ways(graph: ChainGraph, relink: Relink) -> Iterator[Hazard]:
-    """A name that was asked for, and by which the overlays of the image would not find what shall back it."""
+    """A name that was asked for, and that leads elsewhere by a path by which the image is opened."""
     if relink.name is None or relink.new is None or graph[relink.new].fingerprint is None:
         return
     info, below = graph[relink.image], graph[relink.new]
-    for way in graph.ways_to(relink.image):
+    for way in dict.fromkeys((info.path, *graph.ways_to(relink.image))):
         if not leads_to(way, relink.name, below.path):
             yield Hazard(
                 "path-trap", BLOCK, (info.id, relink.new),
-                f"overlays of {info.name} open it as {printable(str(way))}, from where {_shortened(relink.name)} does "
-                f"not lead to {below.display_path}; give that path as the name",
+                f"{info.name} is opened as {printable(str(way))}, from where {_shortened(relink.name)} does not lead "
+                f"to {below.display_path}; give that path as the name",
             )  # fmt: skip
 
 
