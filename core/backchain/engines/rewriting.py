@@ -63,16 +63,16 @@ class Rewriting:
         self._tidy = True
         self._writers: dict[ImageId, Qcow2Writer] = {}
         self._descriptors: dict[ImageId, int] = {}
+        written = frozenset(self._shape.written)
         for image in self._shape.involved:
-            self._open(image, stack)
+            self._open(image, stack, writing=image in written)
         require_same_overlays(plan, self._shape.involved)
         self._before = os.fstat(self._descriptors[plan.target])
 
-    def _open(self, image: ImageId, stack: ExitStack) -> None:
+    def _open(self, image: ImageId, stack: ExitStack, *, writing: bool) -> None:
         info = self._plan.before[image]
         if info.fingerprint is None:  # a lost backing file, whose link is repaired
             return
-        writing = image in self._shape.written
         try:
             descriptor = os.open(info.path, (os.O_RDWR if writing else os.O_RDONLY) | os.O_CLOEXEC)
         except FileNotFoundError as error:

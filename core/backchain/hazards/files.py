@@ -76,7 +76,7 @@ def delete_hazards(graph: ChainGraph, operation: Delete) -> list[Hazard]:
         found += _needed(graph, image, removed)
         found += removed_disks(graph, (image,), domains)
         found += _forbidden(graph, image)
-    found += used_images(graph, operation.images, operation.images)
+    found += used_images(graph, operation.images, removed)
     unknown = [*map(printable, graph.incomplete), *unread_domains(domains)]
     if unknown:
         message = "something unseen may need them: " + "; ".join(unknown)

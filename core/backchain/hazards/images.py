@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def in_use(facts: Facts) -> Iterator[Hazard]:
     """An image that another process has open."""
-    yield from used_images(facts.graph, facts.shape.involved, facts.shape.written)
+    yield from used_images(facts.graph, facts.shape.involved, frozenset(facts.shape.written))
 
 
 def used_images(graph: ChainGraph, images: Iterable[ImageId], written: Collection[ImageId]) -> Iterator[Hazard]:
@@ -71,6 +71,7 @@ def mixed_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazar
 
 def permission(facts: Facts) -> Iterator[Hazard]:
     """A file that this user may not read or write, or that is not written here."""
+    written = frozenset(facts.shape.written)
     for image in facts.shape.written:
         info = facts.graph[image]
         if info.format == "qcow2" and info.fingerprint is not None and info.path.is_block_device():
@@ -80,7 +81,7 @@ def permission(facts: Facts) -> Iterator[Hazard]:
             )  # fmt: skip
     for image in facts.shape.involved:
         info = facts.graph[image]
-        mode = os.W_OK | os.R_OK if image in facts.shape.written else os.R_OK
+        mode = os.W_OK | os.R_OK if image in written else os.R_OK
         if info.fingerprint is not None and not os.access(info.path, mode):
             unread = "cannot be read by this user; change its permissions"
             problem = unwritable(info.path) if os.access(info.path, os.R_OK) else unread
