@@ -60,11 +60,12 @@ def take(descriptor: int, path: Path, *, writing: bool) -> None:
         for offset in _bytes(used, UNSHARED):
             fcntl.fcntl(descriptor, _F_OFD_SETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, offset, 1, 0))
     except OSError as error:
+        shown = printable(str(path))
         if error.errno in {errno.EACCES, errno.EAGAIN}:
             raise _in_use(path, writing=writing) from error
         if error.errno in {errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL}:
-            raise ImageIOError(f"{path}: the file system knows no locks", "QEMU could not be kept out") from error
-        raise ImageIOError(f"{path}: {os.strerror(error.errno or 0)}") from error
+            raise ImageIOError(f"{shown}: the file system knows no locks", "QEMU could not be kept out") from error
+        raise ImageIOError(f"{shown}: {os.strerror(error.errno or 0)}") from error
     if _conflict(descriptor, used, UNSHARED):
         raise _in_use(path, writing=writing)
 
