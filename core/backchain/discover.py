@@ -70,6 +70,7 @@ class _Discovery:
         self._images: dict[ImageId, ImageInfo] = {}
         self._links: dict[ImageId, dict[ImageId, Path]] = {}
         """What backs an image, each with the path by which the image leads there; the first one counts."""
+        self._names: dict[ImageId, dict[Path, None]] = {}
         self._asked: dict[ImageId, None] = {}
         self._searched: set[Path] = set()
         self._symlinks: set[Path] = set()
@@ -139,6 +140,7 @@ class _Discovery:
     def _follow(self, info: ImageInfo) -> ImageInfo | None:
         """Add an image, and give the file that backs it; None if its link has been followed to there before."""
         known = self._images.setdefault(info.id, info)
+        self._names.setdefault(info.id, {})[info.path] = None
         if info.backing is None or known.backing is None:
             return None
         found = self._links.setdefault(info.id, {})
@@ -192,8 +194,9 @@ class _Discovery:
         kept = kept_journals({*self._roots, *(info.path.parent for info in images)})
         journals = tuple({r.path.resolve(): r for r in (*beside, *kept)}.values())
         incomplete = (*self._scan.notes(), *self._riddles())
+        names = {i: tuple(self._names[i]) for i in self._images if i in connected and len(self._names[i]) > 1}
         surroundings = Surroundings(
-            incomplete, tuple(self._roots), journals, self._users(forked), forked, self._named
+            incomplete, tuple(self._roots), journals, self._users(forked), forked, self._named, names
         )  # fmt: skip
         graph = ChainGraph(images, [(o, next(iter(found))) for o, found in links.items()], surroundings)
         looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]

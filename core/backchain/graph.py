@@ -37,6 +37,7 @@ class Surroundings:
         forked: Images that are known by several paths from which their link leads to different files, with each path
             and what backs the image there; the graph's own link first.
         named: Files and folders that were given outright; `roots` holds the folders of such files, too.
+        names: The paths by which an image was found, of those that were found by several.
     """
 
     incomplete: tuple[str, ...] = ()
@@ -45,6 +46,7 @@ class Surroundings:
     users: Mapping[ImageId, tuple[str, ...]] = field(default_factory=dict)
     forked: Mapping[ImageId, tuple[tuple[Path, ImageId], ...]] = field(default_factory=dict)
     named: tuple[Path, ...] = ()
+    names: Mapping[ImageId, tuple[Path, ...]] = field(default_factory=dict)
 
 
 class ChainGraph:

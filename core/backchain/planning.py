@@ -123,7 +123,8 @@ def _relink(graph: ChainGraph, image: ImageId, new: ImageId | None, operation: T
     path, below, recorded = graph[image].path, graph[new].path, graph[image].backing
     relative = recorded is None or not (recorded.name.startswith("/") or has_protocol(recorded.name))
     name = backing_name_for(path, below, relative=relative)
-    if not all(leads_to(way, name, below) for way in (Path(os.path.realpath(path)), *graph.ways_to(image))):
+    ways = (Path(os.path.realpath(path)), *graph.ways_to(image), *graph.surroundings.names.get(image, ()))
+    if not all(leads_to(way, name, below) for way in dict.fromkeys(ways)):
         name = backing_name_for(path, below, relative=False)
     kind = graph[new].format
     if isinstance(operation, Rebase):

@@ -248,6 +248,23 @@ def test_a_link_of_an_image_that_is_named_by_a_symlink_is_good_for_its_own_path(
         assert qemu.backing_chain(path)[-1]["filename"] == str(base)
 
 
+@pytest.mark.parametrize("make", ["symlink_to", "hardlink_to"])
+def test_a_new_link_is_good_for_every_name_that_was_found(tmp_path: Path, make: str) -> None:
+    """A machine may have any of them as its disk; one that cannot use a name that was asked for is told of."""
+    away = tmp_path / "away"
+    away.mkdir()
+    base, own = (chain_of(tmp_path, name)[0] for name in ("base", "own"))
+    disk = away / "disk.qcow2"
+    getattr(disk, make)(own)
+    graph = discover([tmp_path])
+    image, below = node(graph, own), node(graph, base)
+    asked = make_plan(graph, Rebase(image, below, unsafe=True, backing_name="base.qcow2"))
+    assert hazard(asked, "path-trap").severity is Severity.WARN
+    run(make_plan(graph, Rebase(image, below, unsafe=True)))
+    for path in (own, disk):
+        assert qemu.backing_chain(path)[-1]["filename"] == str(base)
+
+
 def test_a_name_that_is_asked_for_must_lead_to_the_image_by_every_path(tmp_path: Path) -> None:
     base, mid, _ = _reached_by_a_symlink(tmp_path)
     graph = discover([tmp_path])

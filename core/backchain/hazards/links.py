@@ -287,12 +287,13 @@ def _lost_ways(graph: ChainGraph, relink: Relink) -> Iterator[Hazard]:
     if relink.name is None or relink.new is None or graph[relink.new].fingerprint is None:
         return
     info, below = graph[relink.image], graph[relink.new]
-    for way in dict.fromkeys((info.path, *graph.ways_to(relink.image))):
+    used = dict.fromkeys((info.path, *graph.ways_to(relink.image)))
+    for way in used | dict.fromkeys(graph.surroundings.names.get(relink.image, ())):
         if not leads_to(way, relink.name, below.path):
             yield Hazard(
-                "path-trap", BLOCK, (info.id, relink.new),
-                f"{info.name} is opened as {printable(str(way))}, from where {_shortened(relink.name)} does not lead "
-                f"to {below.display_path}; give that path as the name",
+                "path-trap", BLOCK if way in used else WARN, (info.id, relink.new),
+                f"{info.name} can be opened as {printable(str(way))}, from where {_shortened(relink.name)} does not "
+                f"lead to {below.display_path}; give that path as the name",
             )  # fmt: skip
 
 
