@@ -17,7 +17,7 @@ from backchain.planning import make_plan
 
 from . import qemu
 from .images import chain_of, overlay
-from .planned import codes, commit, hazard, node, pull, refused
+from .planned import codes, commit, hazard, node, pull, refused, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,6 +172,22 @@ def test_overlay_longer_than_the_top(tmp_path: Path) -> None:
     refused(plan)
     qemu.io(two, "write -P 8 1M 3M")  # now the overlay holds the tail itself
     assert "shorter-middle" not in codes(commit(root, one))
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "raw"])
+def test_overlay_longer_than_the_top_of_a_base_without_a_tail(tmp_path: Path, kind: str) -> None:
+    """Where the base holds nothing past the top's end, the overlay reads zeros through it as well."""
+    root, one, two = tmp_path / f"root.{kind}", tmp_path / "one.qcow2", tmp_path / "two.qcow2"
+    qemu.create(root, 4 << 20)
+    qemu.io(root, "write -P 7 0 1M", "write -z 2M 64k")
+    qemu.create(one, 1 << 20, backing=root)
+    qemu.io(one, "write -P 8 64k 64k")
+    qemu.create(two, 4 << 20, backing=one)
+    qemu.io(two, "write -P 9 3M 64k")
+    view = qemu.view(two)
+    run(commit(root, one))
+    assert qemu.info(two)["backing-filename"] == root.name
+    assert qemu.view(two) == view
 
 
 def test_compressed_data_is_written_plain(tmp_path: Path) -> None:

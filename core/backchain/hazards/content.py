@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from backchain.basemark import BaseMark
 from backchain.clustermap import map_layers, open_layers
-from backchain.contents import Comparison
+from backchain.contents import Comparison, reads_zero
 from backchain.errors import ImageError
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
 from backchain.hazards.links import LOST, loops_among
@@ -233,7 +233,8 @@ def _shorter_top(facts: Facts) -> Iterator[Hazard]:
     for relink in facts.relinks:
         overlay = graph[relink.image]
         start, end = top.virtual_size or 0, min(overlay.virtual_size or 0, base.virtual_size or 0)
-        if relink.image != facts.view[0] and start < end and _shows_base(overlay, start, end):
+        chain = [graph[i] for i in (relink.image, *graph.chain(facts.target))]
+        if relink.image != facts.view[0] and start < end and _shows_base(chain, start, end):
             yield Hazard(
                 "shorter-middle", BLOCK, (relink.image, facts.view[0]),
                 f"{overlay.name} reads zeros past the end of {top.name}, where {base.name} has a tail of its own; "
@@ -241,10 +242,11 @@ def _shorter_top(facts: Facts) -> Iterator[Hazard]:
             )  # fmt: skip
 
 
-def _shows_base(overlay: ImageInfo, start: int, end: int) -> bool:
-    """Whether the overlay itself leaves any of [start, end) bytes to its backing file."""
+def _shows_base(chain: Sequence[ImageInfo], start: int, end: int) -> bool:
+    """Whether the first image of a chain shows anything but zeros of what backs it in [start, end) bytes."""
     try:
-        with open_layers([overlay]) as layers:
-            return any(bool(w.unresolved().any()) for w in map_layers(layers, start, end))
+        with open_layers(chain) as layers:
+            windows = map_layers(layers, start, end)
+            return any(bool(((w.layer > 0) & ~reads_zero(w.state)).any()) for w in windows)
     except ImageError:
         return True
