@@ -116,12 +116,13 @@ def test_a_mix_is_remembered_after_the_commit_was_given_up(tmp_path: Path, deed:
 
 @pytest.mark.parametrize("deed", ["commit", "commit-active", "pull", "rebase"])
 def test_what_was_done_by_another_run_is_not_left_to_be_done(tmp_path: Path, deed: str) -> None:
-    """Whoever asked for the rest of it, or for the same again, did not say that the job is over."""
+    """Whoever asked for the rest of it did not say that the job is over; a commit tells by itself."""
     scene = Scene(deed, "4k", tmp_path / "images")
     record = interrupted(scene, tmp_path / "pins", "base" if deed.startswith("commit") else "over")
     while (rest := recovery.what_remains(record, graph := recovery.graph_of(record))) is not None:
         perform(graph, rest)
-    assert [r.path for r in discover([scene.folder]).interrupted] == [record.path]
+    left = [] if deed.startswith("commit") else [record.path]
+    assert [r.path for r in discover([scene.folder]).interrupted] == left
     assert recovery.finish(record, lambda _, rest: pytest.fail(f"{rest} is left")).problems == ()
     assert discover([scene.folder]).interrupted == ()
     assert invalid(scene.folder) == ({"mid.qcow2", "top.qcow2"} if deed == "commit" else
@@ -195,18 +196,34 @@ def test_an_image_with_another_name_by_now_is_not_finished(tmp_path: Path, deed:
 
 @pytest.mark.parametrize("deed", ["commit", "commit-active", "commit-kept"])
 def test_the_same_commit_run_again_ends_what_the_first_left(tmp_path: Path, deed: str) -> None:
-    """Its journal stays for its leaks alone: nothing is a mix any more, and nothing is left to be done."""
+    """Nothing is a mix any more, nothing is left to be done, and what it has leaked is given back."""
     scene = Scene(deed, "4k", tmp_path / "images")
     record = interrupted(scene, tmp_path / "pins", "base")
+    leaks = qemu.check(scene.paths["base"]).leaks
     perform(discover([scene.folder]), scene.deed.ask(scene))
+    assert leaks
+    assert qemu.check(scene.paths["base"]).clean
     graph = discover([scene.folder])
-    assert [r.path for r in graph.interrupted] == [record.path]
+    assert not graph.interrupted
+    assert not record.path.exists()
     base, top = (node(graph, scene.paths[name]) for name in ("base", "top"))
     assert "corrupt" not in stopping(graph, Snapshot(base, scene.folder / "new.qcow2"))
     if deed != "commit":
         assert stopping(graph, Snapshot(top, scene.folder / "new.qcow2")) == set()
-    (record,) = graph.interrupted
-    assert recovery.finish(record, perform).problems == ()
+
+
+def test_another_commit_changes_no_image_to_tidy_up(tmp_path: Path) -> None:
+    """The job of before wrote one more; its journal stays, and tells that nothing but leaks can be left."""
+    scene = Scene("commit-under-two", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base")
+    graph = discover([scene.folder])
+    perform(graph, Pull(node(graph, scene.paths["over2"]), None))
+    before = qemu.digest(scene.paths["over2"])
+    perform(discover([scene.folder]), scene.deed.ask(scene))
+    assert qemu.digest(scene.paths["over2"]) == before
+    (left,) = discover([scene.folder]).interrupted
+    assert (left.path, left.linking) == (record.path, True)
+    assert recovery.finish(left, perform).problems == ()
     assert discover([scene.folder]).interrupted == ()
 
 

@@ -54,6 +54,8 @@ def story(record: Record, rest: Operation | BackchainError | None, place: Path |
 def _caution(record: Record, place: Path | None = None) -> str:
     """Say what an interrupted commit has made of its base."""
     name = _name(record.intent.target, place)
+    if record.linking:
+        return f"{name} holds all of the data already, so do not use the layers between by themselves"
     return f"{name} may hold a part of the data already, so do not use it or the layers between by themselves"
 
 

@@ -12,7 +12,7 @@ from backchain import locks
 from backchain.basemark import BaseMark
 from backchain.engines.freshness import require_same_file, require_same_overlays
 from backchain.engines.intents import intent_of
-from backchain.errors import StalePlanError, UsageError
+from backchain.errors import BackchainError, StalePlanError, UsageError
 from backchain.filename import printable
 from backchain.hostfile import sync_folder
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, note
@@ -20,6 +20,7 @@ from backchain.operations import Commit, Delete
 from backchain.pending import find_path, is_settled, may_exist, spent_images
 from backchain.qcow2.create import create_image
 from backchain.record import Stage, Written
+from backchain.recovery import tidy_up
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -117,7 +118,8 @@ def forget(plan: Plan) -> None:
     """Remove the journals that remember what is not the case any more, now that a plan was run.
 
     These are invalid images of which none is left, whoever removed them, and images that read a mix until now. What
-    an interrupted commit was to bring may be in place by now, too; its journal stays, as it knows of leaks.
+    an interrupted commit was to bring may be in place by now, too: what it has leaked is given back, else its journal
+    stays, as it knows of that.
     """
     for record in plan.before.surroundings.journals:
         if record.alive or record.intent.operation != "commit":
@@ -131,6 +133,9 @@ def forget(plan: Plan) -> None:
                     record.path.unlink()
             elif _completes(plan, record):
                 note(record, Stage.CLEANING)
+                if _writes_all(plan, record):
+                    with suppress(BackchainError):
+                        tidy_up(record, finished=True)
 
 
 def _are_gone(record: Record, plan: Plan) -> bool:
@@ -147,6 +152,12 @@ def _completes(plan: Plan, record: Record) -> bool:
     operation, graph = plan.operation, plan.before
     top, base = (find_path(graph, record.intent.arguments[name]) for name in ("top", "base"))
     return isinstance(operation, Commit) and operation.base == base and top in graph.chain(operation.top)
+
+
+def _writes_all(plan: Plan, record: Record) -> bool:
+    """Whether a plan has named all images as written that an earlier operation wrote, as far as they are there."""
+    named = {plan.target, plan.emptied, *plan.invalidated, *(r.image for r in plan.relinked)}
+    return all(find_path(plan.before, str(w.path)) in {None, *named} for w in record.intent.written)
 
 
 def _open(path: Path, flags: int) -> int:
