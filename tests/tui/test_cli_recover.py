@@ -236,7 +236,7 @@ def test_a_job_with_nothing_left_to_do_is_told_to_be_tidied_up(chain: list[Path]
     (tmp_path / ".backchain-again.journal").write_bytes(kept)
     done = backchain("recover", "--finish", "-y", tmp_path)
     assert done.stdout.startswith("pull into sn3.qcow2, begun ")
-    assert done.stdout.endswith(": nothing was left to be done; nothing had to be tidied up\n")
+    assert done.stdout.endswith(": nothing was left to be done; nothing is left to be tidied up\n")
 
 
 def test_finish_with_a_dry_run_shows_the_plan(chain: list[Path], tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ async def test_what_an_interrupted_job_leaked_is_given_back_when_it_is_finished(
         await pilot.press("enter", "enter")
         screen = await ended_well(app, pilot)
         assert Where.NEXT not in screen.where()
-        told = "All of it is done. 1 leaked cluster of RootBase.qcow2 given back."
+        told = "All of it is done. Nothing is left to be tidied up."
         await until(pilot, lambda: told in [n.message for n in app._notifications])
     assert qemu.check(paths["RootBase"]).clean
     assert qemu.view(paths["Snap-4"]) == view

@@ -77,7 +77,7 @@ def tidied_text(tidied: Tidied, place: Path | None = None) -> str:
     parts += [f"not tidied up: {printable(line)}" for line in tidied.problems]
     if tidied.kept:
         parts.append("the job is remembered until that is mended and it is undone again")
-    return "; ".join(parts) or "nothing had to be tidied up"
+    return "; ".join(parts) or "nothing is left to be tidied up"
 
 
 def sentence(text: str) -> str:
