@@ -46,7 +46,8 @@ def test_an_interrupted_job_is_told_of_and_finished_or_left(
     stopped_amid(*commands[verb], number=signal.SIGKILL)
     assert qemu.view(sn3) == view
     assert [(t["operation"], t["remaining"]) for t in told(tmp_path)] == [(rest, rest)]
-    assert rest in backchain("recover", tmp_path).stdout
+    headline = {"commit": "commit into base", "pull": "pull into sn3", "rebase": "rebase of sn3"}[rest]
+    assert backchain("recover", tmp_path).stdout.startswith(f"{headline}.qcow2, begun ")
     done = backchain("recover", way, "-y", "--json", tmp_path)
     assert done.returncode == 0, done.stderr
     results = document(done)["finished" if way == "--finish" else "undone"]

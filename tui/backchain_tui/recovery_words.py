@@ -24,8 +24,9 @@ def headline(record: Record, place: Path | None = None) -> str:
 
 
 def whereabouts(record: Record, place: Path | None = None) -> str:
-    """Say into what an interrupted operation wrote, and when it was begun."""
-    return f"into {_name(record.intent.target, place)}, begun {_when(record.started)}"
+    """Say which image an interrupted operation was to change, and when it was begun."""
+    word = "of" if record.intent.operation in {"rebase", "delete"} else "into"
+    return f"{word} {_name(record.intent.target, place)}, begun {_when(record.started)}"
 
 
 def story(record: Record, rest: Operation | BackchainError | None, place: Path | None = None) -> list[str]:
