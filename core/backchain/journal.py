@@ -151,17 +151,27 @@ def read_journal(path: Path) -> Record | None:
 
 
 def _remove_unbegun(folder: Path) -> None:
-    """Remove the journals whose writer died before their first line was whole: nothing was changed by then."""
+    """Remove the journals whose writer died before their first line was whole: nothing was changed by then.
+
+    No other is locked for that: whoever reads it meanwhile would think that its writer lives.
+    """
     for path in _journals_in(folder):
         with suppress(OSError):  # another user's, or one that is being written
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
             try:
+                if _is_begun(descriptor):
+                    continue
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                start = os.pread(descriptor, _MOST_BYTES, 0)
-                if b"\n" not in start and len(start) < _MOST_BYTES:
+                if not _is_begun(descriptor):  # it may have been until it was locked
                     path.unlink()
             finally:
                 os.close(descriptor)
+
+
+def _is_begun(descriptor: int) -> bool:
+    """Whether the first line of a journal is whole, or longer than any."""
+    start = os.pread(descriptor, _MOST_BYTES, 0)
+    return b"\n" in start or len(start) == _MOST_BYTES
 
 
 def is_not_believed(path: Path) -> bool:

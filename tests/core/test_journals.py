@@ -273,6 +273,25 @@ def test_what_an_operation_has_begun_is_kept_by_the_next_one(tmp_path: Path) -> 
     assert read_journal(record.path) == record
 
 
+def test_an_interrupted_job_does_not_look_alive_while_another_operation_begins(tmp_path: Path) -> None:
+    """Else a reader would miss, just then, that an image is half committed; it looks whenever something is locked."""
+    scene = Scene("pull", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over")
+    lock = fcntl.flock
+    alive: list[bool] = []
+
+    def looked_at(descriptor: int, operation: int) -> None:
+        lock(descriptor, operation)
+        if operation & fcntl.LOCK_EX:
+            now = read_journal(record.path)
+            assert now is not None
+            alive.append(now.alive)
+
+    with mock.patch("fcntl.flock", looked_at):
+        Journal.begin(Intent("delete", {"images": []}, scene.paths["over"], ())).discard()
+    assert alive == [False], "the new journal's own lock is the only one"
+
+
 def test_a_journal_is_begun_though_it_is_looked_at_or_taken_away_before_it_is_locked(tmp_path: Path) -> None:
     """A search reads what it finds, and another operation may take it for the remains of a job."""
     (base,) = chain_of(tmp_path, "base")
