@@ -106,12 +106,13 @@ def into(fold: tuple[ImageId, ...], graph: ChainGraph, image: ImageId | None) ->
     Along a chain that is the nearest one; among overlays of one image the next in line, so that all have their turn.
     """
     if image is not None and image in graph and fold[0] in graph:
-        if below := next((i for i in graph.chain(image) if i in fold), None):
+        hidden = frozenset(fold)
+        if below := next((i for i in graph.chain(image) if i in hidden), None):
             return below
         backing = graph.backing_of(fold[0])
         family = graph.overlays_of(backing) if backing is not None else ()
         if image in family:
-            return next((i for i in family[family.index(image) + 1 :] if i in fold), fold[0])
+            return next((i for i in family[family.index(image) + 1 :] if i in hidden), fold[0])
     return fold[0]
 
 
