@@ -63,3 +63,22 @@ def test_a_plan_ends_where_it_is_told_to(tmp_path: Path, name: str, least: int) 
         with pytest.raises(JobCancelledError):
             make_plan(graph, operation, pause=end)
         assert not left
+
+
+def test_the_look_at_a_base_past_the_end_of_the_top_ends_where_it_is_told_to(tmp_path: Path) -> None:
+    """The base holds nothing there, which is known only when all of it has been looked at."""
+    root, one = tmp_path / "root.qcow2", tmp_path / "one.qcow2"
+    qemu.create(root, 64 << 30)
+    for place in range(0, 64, 16):
+        qemu.io(root, f"write -q -z {place}G 64k")
+    qemu.create(one, MIB, backing=root)
+    qemu.create(tmp_path / "two.qcow2", 64 << 30, backing=one)
+    graph = discover([tmp_path])
+    calls = 0
+
+    def count() -> None:
+        nonlocal calls
+        calls += 1
+
+    assert not make_plan(graph, OPERATIONS["commit"](graph, tmp_path), pause=count).stopping()
+    assert calls >= 4

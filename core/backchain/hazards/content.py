@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from backchain.image import ImageId, ImageInfo
+    from backchain.pausing import Pause
 
 _CLOSE_TO_FULL = 0.9
 COMPARED_BYTES = 256 << 20
@@ -234,7 +235,7 @@ def _shorter_top(facts: Facts) -> Iterator[Hazard]:
         overlay = graph[relink.image]
         start, end = top.virtual_size or 0, min(overlay.virtual_size or 0, base.virtual_size or 0)
         chain = [graph[i] for i in (relink.image, *graph.chain(facts.target))]
-        if relink.image != facts.view[0] and start < end and _shows_base(chain, start, end):
+        if relink.image != facts.view[0] and start < end and _shows_base(chain, start, end, facts.pause):
             yield Hazard(
                 "shorter-middle", BLOCK, (relink.image, facts.view[0]),
                 f"{overlay.name} reads zeros past the end of {top.name}, where {base.name} has a tail of its own; "
@@ -242,11 +243,14 @@ def _shorter_top(facts: Facts) -> Iterator[Hazard]:
             )  # fmt: skip
 
 
-def _shows_base(chain: Sequence[ImageInfo], start: int, end: int) -> bool:
+def _shows_base(chain: Sequence[ImageInfo], start: int, end: int, pause: Pause) -> bool:
     """Whether the first image of a chain shows anything but zeros of what backs it in [start, end) bytes."""
     try:
         with open_layers(chain) as layers:
-            windows = map_layers(layers, start, end)
-            return any(bool(((w.layer > 0) & ~reads_zero(w.state)).any()) for w in windows)
+            for window in map_layers(layers, start, end):
+                pause()
+                if ((window.layer > 0) & ~reads_zero(window.state)).any():
+                    return True
     except ImageError:
         return True
+    return False
