@@ -19,6 +19,7 @@ from backchain.recovery import Tidied, tidy_up
 from backchain_tui.actions import Where, valid_actions
 from backchain_tui.screens.advisor import AdvisorScreen
 from backchain_tui.screens.browse import BrowseScreen
+from backchain_tui.screens.question import Question
 from tests.core import qemu
 from tests.tui.command_line import stopped_amid
 from tests.tui.driving import asked, branches, ended_well, figure, planned, put_cursor, running, text_of, until
@@ -78,6 +79,35 @@ async def finished(app: BackchainApp, pilot: Pilot[None]) -> OperationScreen:
     await planned(app, pilot)
     await pilot.press("enter", "enter")
     return await ended_well(app, pilot)
+
+
+async def test_leaving_while_a_recovery_is_closed_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Nothing is left to be cancelled, so nobody is asked."""
+    paths = figure(tmp_path)
+    stopped_amid("pull", paths["Snap-4"], number=signal.SIGKILL)
+    begun, leaving = threading.Event(), threading.Event()
+
+    def held_up(record: Record, *, finished: bool = False) -> Tidied:
+        begun.set()
+        assert leaving.wait(30)
+        return tidy_up(record, finished=finished)
+
+    monkeypatch.setattr(backchain.recovery, "tidy_up", held_up)
+    async with running(tmp_path) as (app, pilot):
+        await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
+        await pilot.press("exclamation_mark")
+        await asked(app, pilot)
+        await pilot.press("left", "left", "enter")
+        await planned(app, pilot)
+        await pilot.press("enter", "enter")
+        await until(pilot, begun.is_set)
+        threading.Timer(0.1, leaving.set).start()
+        await pilot.press("ctrl+q")
+        await until(pilot, lambda: app.return_code is not None or isinstance(app.screen, Question))
+        assert app.return_code == 0
+        assert not read_journals([tmp_path])
 
 
 @pytest.mark.parametrize("key", ["escape", "q", "enter"])

@@ -106,8 +106,8 @@ class BackchainApp(App[None]):
         """Leave; while a job runs ask first."""
         from backchain_tui.screens.question import Answer, Question
 
-        if not self._working():
-            self.exit()
+        if not any(s.cancellable for s in self._working()):
+            self._leave()
         elif not isinstance(self.screen, Question):
             rows = [
                 Row("", "A job is running.", Tone.STRONG),
@@ -117,7 +117,7 @@ class BackchainApp(App[None]):
             self.push_screen(Question("Leave?", rows, answers), lambda a: self._leave() if a == "leave" else None)
 
     def _working(self) -> list[PictureScreen]:
-        """Give the screens on which a job is under way."""
+        """Give the screens on which a job is under way, or is tidied up after."""
         return [s for s in self.screen_stack if isinstance(s, PictureScreen) and s.running]
 
     def _leave(self, status: int = 0) -> None:

@@ -125,8 +125,13 @@ class PictureScreen(Screen[bool]):
         """Whether a job is under way."""
         return False
 
+    @property
+    def cancellable(self) -> bool:
+        """Whether leaving would cancel a job."""
+        return False
+
     def leave_job(self) -> None:
-        """Cancel the job on the way out."""
+        """Cancel the job on the way out, or wait a moment for what follows its end."""
 
     # --- what is valid now ----------------------------------------------------------------------------------------
 

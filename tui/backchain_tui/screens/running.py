@@ -56,6 +56,11 @@ class RunningScreen(PictureScreen):
         """Whether a job is under way."""
         return self.job_run is not None and not self.ended
 
+    @property
+    def cancellable(self) -> bool:
+        """Whether leaving would cancel the job; one that has ended is merely tidied up after."""
+        return self.job_run is not None and not self.job_run.job.state.ended
+
     def start_clock(self) -> None:
         """Start the screen's one timer, unless the application's clock stands still."""
         if self.backchain.frames:
@@ -216,6 +221,6 @@ class RunningScreen(PictureScreen):
             self.refresh_bindings()
 
     def leave_job(self) -> None:
-        """Cancel the job on the way out."""
+        """Cancel the job on the way out, or wait a moment for what follows its end."""
         if self.job_run is not None:
             self.job_run.leave()
