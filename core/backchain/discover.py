@@ -4,7 +4,8 @@ A backing file is followed under the name that its overlay records, as QEMU woul
 unreadable or reached over a network is a node of its own. Every link is followed once, so a loop ends the walk.
 
 A relative link leads elsewhere when its overlay is opened by another path (a symlink or a hard link in another folder).
-The path that was found first decides what backs the image; where the others lead is followed and remembered too.
+The path that was found first decides what backs the image, unless it leads nowhere and another one does not; where the
+others lead is followed and remembered too.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class _Discovery:
 
     def __init__(self, budget: int) -> None:
         self._images: dict[ImageId, ImageInfo] = {}
-        self._links: dict[ImageId, dict[ImageId, Path]] = {}
-        """What backs an image, each with the path by which the image leads there; the first one counts."""
+        self._links: dict[ImageId, dict[ImageId, ImageInfo]] = {}
+        """What backs an image, each with the image as it was read by a path that leads there; the first one counts."""
         self._names: dict[ImageId, dict[Path, None]] = {}
         self._asked: dict[ImageId, None] = {}
         self._searched: set[Path] = set()
@@ -95,6 +96,7 @@ class _Discovery:
             self._roots[folder] = None
             self._search(folder)
         connected = self._search_own_folders()
+        self._prefer_what_is_there()
         return self._graph(connected)
 
     def _search(self, folder: Path) -> list[ImageId]:
@@ -149,8 +151,19 @@ class _Discovery:
         below = _read_backing(info.backing)
         if below.id in found:
             return None
-        found[below.id] = info.path
+        found[below.id] = info
         return below
+
+    def _prefer_what_is_there(self) -> None:
+        """Have a link count that leads to a file, though one that leads nowhere was found first, by another path.
+
+        An image that was named outright is taken as it is seen from there.
+        """
+        for overlay, found in self._links.items():
+            there = next((b for b in found if self._images[b].state is not ImageState.MISSING), None)
+            if there is not None and self._images[overlay].path not in self._named:
+                self._images[overlay] = found[there]
+                self._links[overlay] = {there: found[there], **found}
 
     def _connected(self, start: Iterable[ImageId]) -> set[ImageId]:
         """Give what hangs together with `start`, over links as QEMU would follow them."""
@@ -188,7 +201,7 @@ class _Discovery:
         links: dict[ImageId, dict[ImageId, Path]] = {}
         for overlay, backing in self._trusted_links():
             if overlay in connected:
-                links.setdefault(overlay, {})[backing] = self._links[overlay][backing]
+                links.setdefault(overlay, {})[backing] = self._links[overlay][backing].path
         forked = {o: tuple((path, b) for b, path in found.items()) for o, found in links.items() if len(found) > 1}
         beside = [r for p in self._scan.journals if (r := read_journal(p)) is not None]
         kept = kept_journals({*self._roots, *(info.path.parent for info in images)})

@@ -4,7 +4,7 @@ Neighbours are kept in plain dictionaries, which answer what a plan asks. networ
 plans take to be made: it is loaded for what it is good at (trees, loops, `ChainGraph.digraph`) and not before.
 
 Nodes are keyed by identity (device and inode), so one file under two names is one node. Where its link leads elsewhere
-by each name, the graph shows the first and `Surroundings.forked` has them all. A backing file that is missing or
+by each name, the graph shows one and `Surroundings.forked` has them all. A backing file that is missing or
 unreadable is a node of its own; a loop is kept as it is found and reported, never followed.
 """
 

@@ -285,3 +285,39 @@ def test_overlays_that_are_found_by_other_names_are_the_same(tmp_path: Path) -> 
     run(make_plan(graph, Pull(node(graph, top), None)))
     assert qemu.backing_chain(top) == qemu.backing_chain(top)[:1]
     assert base.exists()
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Path:
+    """A folder in which top.qcow2 has lost its backing file: it lies in the other one, "real", beside mid and mid2."""
+    real, away = tmp_path / "real", tmp_path / "away"
+    for folder in (real, away):
+        folder.mkdir()
+    _, mid, top = chain_of(real, "base", "mid", "top")
+    _, mid2 = chain_of(real, "mid", "mid2")
+    qemu.io(mid, "write -q -P 2 0 64k")
+    qemu.io(mid2, "write -q -P 3 64k 64k")
+    (away / "top.qcow2").symlink_to(top)
+    return away
+
+
+@pytest.mark.parametrize("named", ["", "away/top.qcow2"])
+def test_an_overlay_by_its_other_name_is_not_damaged(away: Path, named: str) -> None:
+    """The search comes to the name first from which the link leads nowhere."""
+    real = away.parent / "real"
+    view = qemu.view(real / "top.qcow2")
+    graph = discover([away.parent / named], scan=[real])
+    mid, mid2 = (node(graph, real / name) for name in ("mid.qcow2", "mid2.qcow2"))
+    refusal(graph, Commit(mid, mid2), "path-trap" if named else "sibling-corruption")
+    assert qemu.view(real / "top.qcow2") == view
+
+
+@pytest.mark.parametrize("first", ["real/mid.qcow2", "away"])
+def test_an_overlay_is_relinked_by_whichever_name_it_is_found_first(away: Path, first: str) -> None:
+    real = away.parent / "real"
+    views = {name: qemu.view(real / name) for name in ("top.qcow2", "mid2.qcow2")}
+    graph = discover([away.parent / first], scan=[away, real])
+    run(make_plan(graph, Commit(node(graph, real / "base.qcow2"), node(graph, real / "mid.qcow2"))))
+    for name, view in views.items():
+        assert qemu.view(real / name) == view
+        assert qemu.backing_chain(real / name)[1]["filename"] == str(real / "base.qcow2")

@@ -330,22 +330,25 @@ def forked(facts: Facts) -> Iterator[Hazard]:
 def forked_images(graph: ChainGraph, used: Collection[ImageId], changed: Iterable[ImageId] = ()) -> Iterator[Hazard]:
     """Find the images whose link leads to different files by different paths, where that matters.
 
-    A path by which it leads nowhere is none that a machine could use just now.
+    A path by which it leads nowhere is none that a machine could use just now. But where the graph shows that one, all
+    else is planned without a look at what the other one leads to.
 
     Args:
         graph: The images as they were found.
         used: What is read or written: none of it may be such an image.
         changed: What no longer reads as it did, or gets another link: none of it may back such an image by any path.
     """
+    touched = set(changed)
     for image, ways in graph.surroundings.forked.items():
         backing = [b for _, b in ways]
-        if image not in used and set(backing).isdisjoint(changed):
+        if image not in used and touched.isdisjoint(backing):
             continue
         shown = [f"{printable(str(p))} is backed by {graph[b].display_path}{_if_lost(graph[b])}" for p, b in ways]
         more = f" (and {len(shown) - 2} more)" if len(shown) > 2 else ""
         usable = sum(graph[b].state is not ImageState.MISSING for b in backing)
+        harmful = usable > 1 or not touched.isdisjoint(backing[1:])
         yield Hazard(
-            "path-trap", BLOCK if usable > 1 else WARN, tuple(dict.fromkeys((image, *backing))),
+            "path-trap", BLOCK if harmful else WARN, tuple(dict.fromkeys((image, *backing))),
             f"one image has two chains: {shown[0]}, but {shown[1]}{more}; remove one of the two names once nothing is "
             f"opened by it or backed by it (qemu-img rebase -b \"\" lets an overlay stand alone)",
         )  # fmt: skip
