@@ -148,8 +148,20 @@ def punch_hole(descriptor: int, offset: int, length: int) -> None:
     fallocate(descriptor, PUNCH_HOLE, offset, length)
 
 
+def lengthen(descriptor: int, end: int, unit: int) -> None:
+    """Give a file room from its end, rounded up to `unit` bytes, up to `end`, and make it as long.
+
+    Nothing happens where the file system cannot, or has no room: who writes there will be told.
+    """
+    start = -(-os.fstat(descriptor).st_size // unit) * unit
+    if start < end:
+        fallocate(descriptor, 0, start, end - start)
+
+
 def fallocate(descriptor: int, mode: int, offset: int, length: int) -> bool:
-    """Allocate or free a range of a file, in one of the modes of Linux that the os module does not offer.
+    """Allocate or free a range of a file, in one of the modes of Linux (fallocate(2)).
+
+    The os module offers none but the first, and that writes zeros where the file system cannot.
 
     Returns:
         Whether the file system did what was asked.

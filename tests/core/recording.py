@@ -272,11 +272,11 @@ class _Recorder:
             self._note(Names(((gone, None), (name, self._numbers[self._identity(os.stat(target))]))))
 
     def fallocate(self, descriptor: int, mode: int, offset: int, length: int) -> bool:
-        """Punch a hole; no other mode is used."""
-        assert mode == hostfile.PUNCH_HOLE
+        """Punch a hole, or lengthen the file; no other mode is used."""
+        assert mode == hostfile.PUNCH_HOLE or (mode == 0 and offset >= os.fstat(descriptor).st_size)
         done = self._fallocate(descriptor, mode, offset, length)
         if done and (number := self._number(descriptor)) is not None:
-            self._note(Punch(number, offset, length))
+            self._note(Punch(number, offset, length) if mode else Truncate(number, offset + length))
         return done
 
 

@@ -100,6 +100,20 @@ def carrier_of(way: Way, files: Files) -> Carrier:
         return copier.carrier_to(files.target, [files.source])
 
 
+def test_room_is_made_for_what_is_new_alone(files: Files) -> None:
+    """The hole that the file ends in stays one, as its last unit is there in part."""
+    os.ftruncate(files.target, SIZE + 5000)
+    os.fsync(files.target)
+    before = os.fstat(files.target).st_blocks * 512
+    with closing(carrier_of("direct", files)) as carrier:
+        carrier.expect(SIZE + (1 << 20), 65536)
+        carrier.expect(SIZE, 65536)
+    status = os.fstat(files.target)
+    assert status.st_size == SIZE + (1 << 20)
+    assert status.st_blocks * 512 - before == (1 << 20) - 65536
+    assert os.pread(files.target, 1 << 20, SIZE) == bytes(1 << 20)
+
+
 GRAIN = st.sampled_from((512, 4096, 65536, 77))
 LOADS = st.lists(st.tuples(st.integers(1, 40), GRAIN, st.sampled_from(("file", "memory", "zeros")), st.integers(0, 40)))
 

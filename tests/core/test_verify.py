@@ -62,7 +62,7 @@ class _Clumsy:
     def __init__(self, target: int, sources: Iterable[int]) -> None:
         self._target = target
         self._honest = carrier_to(target, sources)
-        self.close = self._honest.close
+        self.close, self.expect = self._honest.close, self._honest.expect
 
     def carry(self, load: Load) -> Sequence[Load]:
         return self._spoil(self._honest.carry(load))

@@ -3,7 +3,8 @@
 Where extents can be shared, or another machine keeps the files, the kernel is asked to copy: nothing moves then, or not
 through this machine. On a disk of our own, data goes past the page cache (O_DIRECT, open(2)): a copy through it
 spends its time on a gigabyte of fresh pages, which nobody reads again, and pushes out what others would. What lies next
-to each other in the target is gathered, and two threads keep the disk busy.
+to each other in the target is gathered, and three threads keep the disk busy. Writes into new blocks of a file wait for
+each other (ext4), so that room for them is made in one go before.
 
 A commit of 918 MB in process, both ways in turn: from a warm page cache 2.04 s the kernel's way, 0.83 s directly (CPU
 2.03 and 0.46 s, medians of 5); from a cold one 1.44 and 1.29 s, 1.43 s without asking ahead for what will be read
@@ -22,7 +23,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from backchain.hostfile import Writeback, copy_range, read_into, write_all, write_zeros
+from backchain.hostfile import Writeback, copy_range, lengthen, read_into, write_all, write_zeros
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +33,7 @@ MOST_BYTES = 2 * 1024 * 1024
 """Bytes of a load at most: QEMU's largest cluster. As much is gathered at once; twice that was measured no faster."""
 _ALIGNMENT = 4096
 """What direct writes are aligned to, in the file, in memory and in length: no disk's sectors are larger."""
-_THREADS = 2
+_THREADS = 3
 _FICLONERANGE = 0x4020940D
 _CLONE_RANGE = struct.Struct("=qQQQ")
 
@@ -62,6 +63,9 @@ class Load:
 
 class Carrier(Protocol):
     """A way to bring loads to their places. Loads are delivered in the order in which they were given."""
+
+    def expect(self, end: int, unit: int) -> None:
+        """Be told that all from the end of the target's file, rounded up to `unit` bytes, up to `end` is to be written."""
 
     def carry(self, load: Load) -> Sequence[Load]:
         """Take a load; give those that have been delivered meanwhile.
@@ -114,6 +118,9 @@ class KernelCarrier:
         self._target = target
         self._writeback = Writeback(target)
 
+    def expect(self, end: int, unit: int) -> None:
+        """Nothing is made ready: extents may be shared; see `Carrier.expect`."""
+
     def carry(self, load: Load) -> Sequence[Load]:
         """Deliver a load; see `Carrier.carry`."""
         if load.source is None:
@@ -146,6 +153,10 @@ class DirectCarrier:
         self._bytes = 0
         self._on_their_way: deque[tuple[list[Load], Future[memoryview]]] = deque()
         self._buffers: list[memoryview] = []
+
+    def expect(self, end: int, unit: int) -> None:
+        """Make room in one go, as writes into a file's new blocks wait for each other; see `Carrier.expect`."""
+        lengthen(self._target, end, unit)
 
     def carry(self, load: Load) -> Sequence[Load]:
         """Take a load; see `Carrier.carry`."""

@@ -73,7 +73,10 @@ class Copier:
             OSError: Reading or writing failed.
         """
         placed = self._place(window, hosts)
-        pieces = placed.pieces
+        pieces, header, size = placed.pieces, self._transfer.target_header, self._transfer.cell_size
+        if hosts is not None and header is not None and header.subcluster_size == size:
+            # Each new cluster is written as a whole.
+            self._carrier.expect(int(hosts.max(initial=0)) + size, size)
         if pieces.compressed.any():
             packed = placed.begins & pieces.compressed
             self._unpacker.announce(zip(pieces.layer[packed].tolist(), pieces.host[packed].tolist(), strict=True))
