@@ -65,7 +65,7 @@ class Carrier(Protocol):
     """A way to bring loads to their places. Loads are delivered in the order in which they were given."""
 
     def expect(self, end: int, unit: int) -> None:
-        """Be told that all from the end of the target's file, rounded up to `unit` bytes, up to `end` is to be written."""
+        """Be told that all between the target's end, rounded up to `unit` bytes, and `end` is about to be written."""
 
     def carry(self, load: Load) -> Sequence[Load]:
         """Take a load; give those that have been delivered meanwhile.
