@@ -176,7 +176,8 @@ def tidy_up(record: Record, *, finished: bool = False) -> Tidied:
     """Give back what an interrupted operation leaked, remove what it made in part, and forget its journal.
 
     The links are left as they are: every surviving image reads the same through them. An image that is damaged or
-    marked dirty keeps what it leaked until it has been checked, and the journal, which knows of it, stays as long.
+    marked dirty keeps what it leaked until it has been checked, and the journal, which knows of it, stays as long. One
+    that a commit has invalidated is not touched: it is known as such as long as it is as it was.
 
     Args:
         record: Its journal.
@@ -190,7 +191,7 @@ def tidy_up(record: Record, *, finished: bool = False) -> Tidied:
     removed: list[Path] = []
     problems: list[str] = []
     kept = False
-    for file in record.intent.written:
+    for file in _to_tidy_up(record):
         try:
             if record.intent.operation == "snapshot":
                 removed += [file.path] if _remove(file.path) else []
@@ -206,6 +207,16 @@ def tidy_up(record: Record, *, finished: bool = False) -> Tidied:
     if not kept:
         _close(record, finished=finished)
     return Tidied({p: n for p, n in leaks.items() if n}, tuple(removed), tuple(problems), kept)
+
+
+def _to_tidy_up(record: Record) -> list[Written]:
+    """Give the files that an operation wrote, without images that are invalid."""
+    try:
+        graph = graph_of(record)
+    except BackchainError:  # what is wrong with them is said when they are opened
+        return [*record.intent.written]
+    places = ((file, find_path(graph, str(file.path))) for file in record.intent.written)
+    return [file for file, image in places if image is None or graph[image].state is not ImageState.INVALID]
 
 
 def _close(record: Record, *, finished: bool) -> None:

@@ -63,3 +63,17 @@ def committed(folder: Path) -> tuple[Path, ...]:
     graph = discover([folder])
     perform(graph, Commit(node(graph, base), node(graph, two)))
     return base, one, two, over
+
+
+def leak(path: Path) -> None:
+    """Count a cluster of an image that nothing refers to (refcounts of 16 bits)."""
+    with path.open("r+b") as file:
+        file.seek(20)  # cluster_bits
+        size = 1 << int.from_bytes(file.read(4), "big")
+        end = -(-path.stat().st_size // size)
+        file.truncate((end + 1) * size)
+        file.seek(48)  # refcount_table_offset
+        file.seek(int.from_bytes(file.read(8), "big"))
+        file.seek(int.from_bytes(file.read(8), "big") + 2 * end)
+        file.write((1).to_bytes(2, "big"))
+    assert qemu.check(path).leaks == 1

@@ -26,7 +26,7 @@ from backchain.record import Intent, Stage
 
 from . import qemu
 from .images import chain_of, invalid, problems
-from .interruption import committed, interrupted, perform
+from .interruption import committed, interrupted, leak, perform
 from .planned import node, stopping
 from .scenes import Scene
 
@@ -225,6 +225,23 @@ def test_another_commit_changes_no_image_to_tidy_up(tmp_path: Path) -> None:
     assert (left.path, left.linking) == (record.path, True)
     assert recovery.finish(left, perform).problems == ()
     assert discover([scene.folder]).interrupted == ()
+
+
+def test_an_image_that_a_larger_commit_invalidates_is_left_as_it_is(tmp_path: Path) -> None:
+    """The job of before wrote it, and it leaks; were that given back, it would no longer be known as invalid."""
+    scene = Scene("commit", "4k", tmp_path / "images")
+    over, new = scene.paths["over"], scene.folder / "new.qcow2"
+    interrupted(scene, tmp_path / "pins", "base")
+    graph = discover([scene.folder])
+    perform(graph, Snapshot(node(graph, over), new))
+    leak(over)
+    before = qemu.digest(over)
+    graph = discover([scene.folder])
+    perform(graph, Commit(node(graph, scene.paths["base"]), node(graph, over)))
+    assert qemu.info(new)["backing-filename"] == "base.qcow2"
+    assert not discover([scene.folder]).interrupted
+    assert qemu.digest(over) == before
+    assert invalid(scene.folder) == {"mid.qcow2", "top.qcow2", "over.qcow2"}
 
 
 def test_images_in_a_symlinked_folder_are_told_of_where_they_are(tmp_path: Path) -> None:

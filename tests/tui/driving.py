@@ -156,3 +156,13 @@ def assert_painted_well(app: BackchainApp, width: int) -> None:
     for strip in app.screen._compositor.render_strips():
         assert strip.text.isprintable(), repr(strip.text)
         assert cell_len(strip.text) == width == strip.cell_length, repr(strip.text)
+
+
+async def begin_to_finish(app: BackchainApp, pilot: Pilot[None]) -> None:
+    """Have what an interrupted job has left planned and run."""
+    await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
+    await pilot.press("exclamation_mark")
+    await asked(app, pilot)
+    await pilot.press("left", "left", "enter")
+    await planned(app, pilot)
+    await pilot.press("enter", "enter")

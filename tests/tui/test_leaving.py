@@ -22,20 +22,26 @@ from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.question import Question
 from tests.core import qemu
 from tests.tui.command_line import stopped_amid
-from tests.tui.driving import asked, branches, ended_well, figure, planned, put_cursor, running, text_of, until
+from tests.tui.driving import (
+    asked,
+    begin_to_finish,
+    branches,
+    ended_well,
+    figure,
+    planned,
+    put_cursor,
+    running,
+    until,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from textual.pilot import Pilot
-
     from backchain.graph import ChainGraph
-    from backchain.journal import Record
     from backchain.operations import Operation
     from backchain.pausing import Pause
     from backchain.plan import Plan
-    from backchain_tui.app import BackchainApp
-    from backchain_tui.screens.operation import OperationScreen
+    from backchain.record import Record
 
 
 async def test_counting_the_ways_ends_when_nobody_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,17 +76,6 @@ async def test_counting_the_ways_ends_when_nobody_waits_for_it(tmp_path: Path, m
     assert plans == [Commit], "the other ways are not counted any more"
 
 
-async def finished(app: BackchainApp, pilot: Pilot[None]) -> OperationScreen:
-    """Finish what an interrupted job has left, up to the end of its last step."""
-    await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
-    await pilot.press("exclamation_mark")
-    await asked(app, pilot)
-    await pilot.press("left", "left", "enter")
-    await planned(app, pilot)
-    await pilot.press("enter", "enter")
-    return await ended_well(app, pilot)
-
-
 async def test_leaving_while_a_recovery_is_closed_waits_for_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -96,12 +91,7 @@ async def test_leaving_while_a_recovery_is_closed_waits_for_that(
 
     monkeypatch.setattr(backchain.recovery, "tidy_up", held_up)
     async with running(tmp_path) as (app, pilot):
-        await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
-        await pilot.press("exclamation_mark")
-        await asked(app, pilot)
-        await pilot.press("left", "left", "enter")
-        await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await begin_to_finish(app, pilot)
         await until(pilot, begun.is_set)
         threading.Timer(0.1, leaving.set).start()
         await pilot.press("ctrl+q")
@@ -117,7 +107,8 @@ async def test_a_recovery_is_closed_whichever_way_its_last_step_is_left(tmp_path
     stopped_amid("pull", paths["Snap-4"], number=signal.SIGKILL)
     assert read_journals([tmp_path])
     async with running(tmp_path) as (app, pilot):
-        await finished(app, pilot)
+        await begin_to_finish(app, pilot)
+        await ended_well(app, pilot)
         await pilot.press(key)
     assert not read_journals([tmp_path])
     assert qemu.view(paths["Snap-4"]) == view
@@ -139,7 +130,8 @@ async def test_a_recovery_that_could_not_be_closed_is_tried_again(
 
     monkeypatch.setattr(backchain.recovery, "tidy_up", busy_at_first)
     async with running(tmp_path) as (app, pilot):
-        screen = await finished(app, pilot)
+        await begin_to_finish(app, pilot)
+        screen = await ended_well(app, pilot)
         assert "Snap-4.qcow2 is in use" in await asked(app, pilot)
         assert read_journals([tmp_path])
         await pilot.press("enter", "enter")

@@ -14,10 +14,12 @@ from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.help import HelpScreen
 from backchain_tui.screens.picker import Picker
 from tests.core import qemu
+from tests.core.interruption import leak
 from tests.tui.command_line import stopped_amid
 from tests.tui.driving import (
     MIB,
     asked,
+    begin_to_finish,
     ended_well,
     figure,
     operation,
@@ -183,18 +185,6 @@ async def test_an_interrupted_job_is_finished(tmp_path: Path, verb: str) -> None
     assert qemu.check(paths["Snap-4"]).clean
 
 
-def leak(path: Path) -> None:
-    """Count a cluster of an image that nothing refers to (16-bit refcounts, clusters of 64 KiB)."""
-    with path.open("r+b") as file:
-        end = -(-path.stat().st_size // 65536)
-        file.truncate((end + 1) * 65536)
-        file.seek(48)  # refcount_table_offset
-        file.seek(int.from_bytes(file.read(8), "big"))
-        file.seek(int.from_bytes(file.read(8), "big") + 2 * end)
-        file.write((1).to_bytes(2, "big"))
-    assert qemu.check(path).leaks == 1
-
-
 async def test_what_an_interrupted_job_leaked_is_given_back_when_it_is_finished(tmp_path: Path) -> None:
     paths = figure(tmp_path)
     view = qemu.view(paths["Snap-4"])
@@ -202,12 +192,7 @@ async def test_what_an_interrupted_job_leaked_is_given_back_when_it_is_finished(
     qemu.run("qemu-img", "check", "-r", "leaks", paths["RootBase"])
     leak(paths["RootBase"])
     async with running(tmp_path) as (app, pilot):
-        await until(pilot, lambda: "Unfinished" in text_of(app, "KeyBar"))
-        await pilot.press("exclamation_mark")
-        await asked(app, pilot)
-        await pilot.press("left", "left", "enter")
-        await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await begin_to_finish(app, pilot)
         screen = await ended_well(app, pilot)
         assert Where.NEXT not in screen.where()
         told = "All of it is done. Nothing is left to be tidied up."

@@ -133,7 +133,7 @@ def forget(plan: Plan) -> None:
                     record.path.unlink()
             elif _completes(plan, record):
                 note(record, Stage.CLEANING)
-                if _writes_all(plan, record):
+                if _names_all(plan, record):
                     with suppress(BackchainError):
                         tidy_up(record, finished=True)
 
@@ -154,8 +154,8 @@ def _completes(plan: Plan, record: Record) -> bool:
     return isinstance(operation, Commit) and operation.base == base and top in graph.chain(operation.top)
 
 
-def _writes_all(plan: Plan, record: Record) -> bool:
-    """Whether a plan has named all images as written that an earlier operation wrote, as far as they are there."""
+def _names_all(plan: Plan, record: Record) -> bool:
+    """Whether a plan has named as changed all images that an earlier operation wrote, as far as they are there."""
     named = {plan.target, plan.emptied, *plan.invalidated, *(r.image for r in plan.relinked)}
     return all(find_path(plan.before, str(w.path)) in {None, *named} for w in record.intent.written)
 
