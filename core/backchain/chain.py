@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from backchain.errors import ImageError, MalformedImageError, MissingImageError, UnsupportedImageError
 from backchain.filename import printable
 from backchain.image import ImageInfo, read_image_info, require_readable
+from backchain.probing import other_format
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,4 +63,6 @@ def _readable(path: Path, image_format: str | None) -> ImageInfo:
         info = read_image_info(path, image_format=image_format)
     except ValueError as error:  # a name with a NUL, or with half a surrogate pair
         raise MissingImageError(f"{printable(str(path))}: no file can have such a name") from error
+    if image_format is None and info.format == "raw" and (found := other_format(info.path)) is not None:
+        raise UnsupportedImageError(f"{info.display_path}: format {found} is not supported", "-f raw reads it as it is")
     return require_readable(info)

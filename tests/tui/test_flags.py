@@ -10,7 +10,7 @@ import pytest
 
 from backchain_tui.commands.options import parse_offset, parse_size
 from tests.core import qemu
-from tests.core.images import chain_of
+from tests.core.images import chain_of, overlay
 
 from .command_line import backchain, error_of
 
@@ -78,6 +78,26 @@ def test_map_shows_what_comes_before_compressed_data(tmp_path: Path) -> None:
     assert (theirs.returncode, theirs.stdout.count("\n")) == (1, 2)
     ours = backchain("map", path)
     assert (ours.returncode, ours.stdout) == (4, theirs.stdout)
+
+
+@pytest.mark.parametrize("other", ["vmdk", "vdi", "vhdx", "vpc", "qed", "parallels"])
+def test_map_takes_no_other_format_as_raw(tmp_path: Path, other: str) -> None:
+    """Nobody names the format, so that QEMU looks for it; with -f raw it reads the file as it is."""
+    path = tmp_path / "disk.img"
+    qemu.run("qemu-img", "create", "-q", "-f", other, path, "16M")
+    assert json.loads(qemu.run("qemu-img", "info", "--output=json", path))["format"] == other
+    refused = error_of(backchain("map", path), 4)
+    assert f"disk.img: format {other} is not supported" in refused
+    assert "-f raw" in refused
+    assert backchain("map", "-f", "raw", path).stdout == qemu.run("qemu-img", "map", "-f", "raw", path)
+    top = overlay(tmp_path / "top.qcow2", "disk.img", None)
+    assert f"format {other} is not supported" in error_of(backchain("map", top), 4)
+
+
+@pytest.mark.parametrize("verb", [["map"], ["commit", "-y"], ["pull", "-y"], ["rebase", "-y", "-b", ""]])
+def test_a_format_that_there_is_not_is_a_mistake_in_the_command(tmp_path: Path, verb: list[str]) -> None:
+    top = chain_of(tmp_path, "base", "top")[-1]
+    assert "'bogus' is not one of 'qcow2', 'raw'" in error_of(backchain(*verb, "-f", "bogus", top), 2)
 
 
 def test_commit_takes_the_flags_of_qemu_img(lab: Path) -> None:

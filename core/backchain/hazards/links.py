@@ -11,6 +11,7 @@ from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts, names
 from backchain.image import ImageState, require_header
 from backchain.operations import Rebase
 from backchain.plan import Hazard
+from backchain.probing import other_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -194,7 +195,7 @@ def hardly_raw(graph: ChainGraph, image: ImageId, advice: str) -> Iterator[Hazar
     known = any(link.format == "raw" for o in graph.overlays_of(image) if (link := graph[o].backing) is not None)
     if info.format != "raw" or info.state in LOST or known:
         return
-    other = _other_format(info)
+    other = other_format(info.path)
     if other is not None:
         why = f"looks like a {other} image, which is not supported"
     elif _is_called_qcow2(info):
@@ -202,26 +203,6 @@ def hardly_raw(graph: ChainGraph, image: ImageId, advice: str) -> Iterator[Hazar
     else:
         return
     yield Hazard("format-mismatch", CONFIRM, (image,), f"{info.name} {why}, and would be read as raw; {advice}")
-
-
-def _other_format(info: ImageInfo) -> str | None:
-    """Give the format that QEMU would find in an image that is neither qcow2 nor plainly raw."""
-    try:
-        with info.path.open("rb") as file:
-            start = file.read(_PROBED_BYTES)
-    except OSError:
-        return None
-    return next((name for name, offset, magic in _OTHER_FORMATS if start[offset:].startswith(magic)), None)
-
-
-_PROBED_BYTES = 512
-_OTHER_FORMATS = (
-    ("vmdk", 0, b"KDMV"), ("vmdk", 0, b"COWD"), ("vmdk", 0, b"# Disk DescriptorFile"),
-    ("vdi", 0x40, b"\x7f\x10\xda\xbe"),
-    ("vhdx", 0, b"vhdxfile"), ("vpc", 0, b"conectix"), ("qed", 0, b"QED\0"), ("luks", 0, b"LUKS\xba\xbe"),
-    ("parallels", 0, b"WithoutFreeSpace"), ("parallels", 0, b"WithouFreSpacExt"),
-)  # fmt: skip
-"""By QEMU's name of the format: where its magic is, and what (the probing functions of QEMU's ``block/*.c``)."""
 
 
 def _is_called_qcow2(info: ImageInfo) -> bool:

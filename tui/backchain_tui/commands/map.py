@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backchain.errors import ImageInUseError
-from backchain_tui.commands.options import NamedPath, parse_offset
+from backchain_tui.commands.options import FORMATS, NamedPath, parse_offset
 from backchain_tui.streams import answer
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     "--format",
     "image_format",
     metavar="FMT",
-    type=click.Choice(["qcow2", "raw"]),
+    type=FORMATS,
     help="Format of IMAGE: qcow2 or raw.",
 )
 @click.option(

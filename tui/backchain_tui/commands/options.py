@@ -47,7 +47,10 @@ scan_option = click.option(
 )
 """``--scan FOLDER``, as parameter `scan`: a tuple of paths."""
 
-format_option = click.option("-f", "image_format", metavar="FMT", help="Format of the image: qcow2.")
+FORMATS = click.Choice(["qcow2", "raw"])
+"""What ``-f`` takes: the formats that can be read."""
+
+format_option = click.option("-f", "image_format", metavar="FMT", type=FORMATS, help="Format of the image: qcow2.")
 """``-f FMT``, as parameter `image_format`."""
 
 _cache_mode = click.Choice(["none", "off", "writeback", "unsafe", "directsync", "writethrough"])
