@@ -111,7 +111,8 @@ class Rewriting:
             verifier.after(pause=job.check_cancelled)
             job.check_cancelled()  # the last moment at which nothing but the target has changed
             job.enter(Phase.RELINKING)
-            journal.reach(Stage.RELINKING)
+            if plan.relinked:
+                journal.reach(Stage.RELINKING)
             for relink in plan.relinked:
                 self._relink(relink)
             if plan.emptied is not None:

@@ -82,6 +82,7 @@ class Qcow2Writer:
         self._tables: list[_TableWrite] = []
         self._dropped: list[NDArray[np.int64]] = []
         self._amid = False
+        self._freed = False  # whether something was given back since the last flush
 
     def check(self) -> None:
         """Make sure that references and refcounts agree, before clusters are written in place, given out or freed.
@@ -106,13 +107,13 @@ class Qcow2Writer:
         if len(clusters):
             self._dropped.append(clusters)
             self._release_dropped()
-        self._cut()
-        self.flush()
+        self.finish()
         return len(np.unique(clusters))
 
     def flush(self) -> None:
         """Bring everything written so far to the disk."""
         os.fdatasync(self._descriptor)
+        self._freed = False
 
     # --- a batch of clusters --------------------------------------------------------------------------------------
 
@@ -180,17 +181,8 @@ class Qcow2Writer:
             if table.fresh:
                 write_all(self._descriptor, table.words.astype(">u8").tobytes(), table.offset)
         self._write_refcounts()
-        for table in self._tables:
-            data = table.words.astype(">u8").tobytes()
-            if not table.fresh:
-                write_all(self._descriptor, data, table.offset + 8 * table.first)
-                continue
-            self.file.l1[table.l1_index] = np.uint64(table.offset | fmt.OFLAG_COPIED)
-            entry = struct.pack(">Q", table.offset | fmt.OFLAG_COPIED)
-            write_all(self._descriptor, entry, self.header.l1_table_offset + 8 * table.l1_index)
-        self._tables.clear()
-        self.file.forget()
-        self.flush()
+        if self._tables:
+            self._link_tables()
         self._release_dropped()
         self._amid = False
 
@@ -217,12 +209,10 @@ class Qcow2Writer:
             self._cut(self._file_size)
 
     def finish(self) -> None:
-        """Write the refcounts of what the last batch dropped, and flush."""
-        self._amid = True
-        self._write_refcounts()
+        """Give back what lies behind the last cluster in use; what was given back is on the disk then."""
         self._cut()
-        self.flush()
-        self._amid = False
+        if self._freed:
+            self.flush()
 
     # --- the image as a whole -------------------------------------------------------------------------------------
 
@@ -331,6 +321,20 @@ class Qcow2Writer:
 
     # --- inside ---------------------------------------------------------------------------------------------------
 
+    def _link_tables(self) -> None:
+        """Write what makes the batch's clusters part of the image, and flush."""
+        for table in self._tables:
+            data = table.words.astype(">u8").tobytes()
+            if not table.fresh:
+                write_all(self._descriptor, data, table.offset + 8 * table.first)
+                continue
+            self.file.l1[table.l1_index] = np.uint64(table.offset | fmt.OFLAG_COPIED)
+            entry = struct.pack(">Q", table.offset | fmt.OFLAG_COPIED)
+            write_all(self._descriptor, entry, self.header.l1_table_offset + 8 * table.l1_index)
+        self._tables.clear()
+        self.file.forget()
+        self.flush()
+
     def _extend(self) -> None:
         """Make the file as long as its last cluster, so that a cluster that ends in zeros is there as a whole."""
         end = self.allocator.end * self.header.cluster_size
@@ -343,6 +347,7 @@ class Qcow2Writer:
         end = max(self.allocator.used_end() * self.header.cluster_size, at_least)
         if os.fstat(self._descriptor).st_size > end:
             os.ftruncate(self._descriptor, end)
+            self._freed = True
 
     def _write_refcounts(self) -> None:
         self._extend()
@@ -370,14 +375,16 @@ class Qcow2Writer:
 
     def _release_dropped(self) -> None:
         """Release what was dropped, now that nothing on disk refers to it, and give freed clusters back."""
-        if not self._dropped:
-            return
-        freed = np.concatenate([self.allocator.release(clusters) for clusters in self._dropped])
+        dropped = [clusters for clusters in self._dropped if len(clusters)]
         self._dropped.clear()
+        if not dropped:
+            return
+        freed = np.concatenate([self.allocator.release(clusters) for clusters in dropped])
         self.allocator.write_blocks()
         self.flush()
         freed.sort(kind="stable")
         self.allocator.punch(freed)
+        self._freed = True
 
 
 def _put_entries(
