@@ -200,8 +200,8 @@ class OperationScene:
 
     def _paint_ghost(self, canvas: Canvas, glyphs: GlyphSet, box: Placed, rect: Rect) -> None:
         count, dots = len(box.images), glyphs.ellipsis
-        texts = (f"{dots} {count} more {dots}", f"{dots}{count} more{dots}", f"{dots}{count}{dots}", f"+{count}")
-        text = next((t for t in texts if len(t) <= rect.width), dots)
+        texts = (f"{dots} {count} more {dots}", f"{dots}{count} more{dots}", f"{count} more", f"+{count}")
+        text = next((t for t in texts if len(t) <= rect.width - 2), dots)  # a piece of the line stays on either side
         gone = box.stage is Stage.AFTER and set(box.images) <= set(self._figure.plan.invalidated)
         line = glyphs.dashed.horizontal if gone else glyphs.light[EAST | WEST]
         canvas.put(rect.x, rect.middle, line * rect.width, Ink.LINK_FAINT)
