@@ -31,6 +31,7 @@ from tests.tui.driving import (
     planned,
     put_cursor,
     running,
+    text_of,
     until,
 )
 
@@ -93,6 +94,8 @@ async def test_leaving_while_a_recovery_is_closed_waits_for_that(
     async with running(tmp_path) as (app, pilot):
         await begin_to_finish(app, pilot)
         await until(pilot, begun.is_set)
+        await until(pilot, lambda: "Pause" not in text_of(app, "KeyBar"))
+        assert "Help" in text_of(app, "KeyBar")
         threading.Timer(0.1, leaving.set).start()
         await pilot.press("ctrl+q")
         await until(pilot, lambda: app.return_code is not None or isinstance(app.screen, Question))

@@ -88,6 +88,8 @@ class PreviewScreen(RunningScreen):
         if self.plan is not None:
             blocked = any(h.severity is Severity.BLOCK for h in self.plan.hazards)
             now |= {Where.PLANNED, Where.BLOCKED if blocked else Where.READY}
+        if self.running and not self.cancellable:  # it is tidied up after
+            return frozenset(now | {Where.ZOOM_KEYS})
         if self.running:
             paused = self.job_run is not None and self.job_run.job.state == "paused"
             keys = Where.ZOOM_KEYS if self.map.has_focus else Where.SPEED_KEYS

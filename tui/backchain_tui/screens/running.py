@@ -136,6 +136,8 @@ class RunningScreen(PictureScreen):
         self.query_one("#job", JobPanel).show(name, progress, f"{phase} · {self.job_run.speed.text}")
         if self.job_run.over:
             self._finish()
+        elif not self.cancellable:
+            self.refresh_bindings()
 
     def _finish(self) -> None:
         assert self.job_run is not None
