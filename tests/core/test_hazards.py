@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 
 CLUSTER = 65536
+MIB = 1 << 20
 
 
 def test_a_sound_chain_has_no_hazard(tmp_path: Path) -> None:
@@ -92,6 +94,20 @@ def test_dirty_and_corrupt_bits_block(tmp_path: Path, bit: int, code: str) -> No
     plan = commit(root, one)
     assert hazard(plan, code).severity is Severity.BLOCK
     refused(plan)
+
+
+def test_a_dirty_image_keeps_its_data_when_it_is_mended_as_advised(tmp_path: Path) -> None:
+    root, one = tmp_path / "root.qcow2", tmp_path / "one.qcow2"
+    qemu.create(root, 8 * MIB, lazy_refcounts="on")
+    qemu.create(one, None, backing=root)
+    qemu.attempt("qemu-io", "-f", "qcow2", "-c", "write -P 1 0 1M", "-c", "flush", "-c", "abort", root)
+    found = re.search(r"run (qemu-img .*) on it", hazard(commit(root, one), "dirty").message)
+    assert found is not None
+    qemu.attempt(*found[1].split(), root)
+    qemu.io(root, "write -P 2 4M 1M")
+    assert qemu.check(root).clean
+    assert qemu.view(root) == b"".join(bytes([n]) * MIB for n in (1, 0, 0, 0, 2, 0, 0, 0))
+    assert "dirty" not in codes(commit(root, one))
 
 
 def test_internal_snapshots_need_a_deliberate_yes(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def damaged_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Haz
             yield Hazard("corrupt", BLOCK, (image,), f"{info.name} is marked corrupt; run qemu-img check -r all on it")
         elif info.state is ImageState.DIRTY:
             yield Hazard(
-                "dirty", BLOCK, (image,), f"{info.name} was not closed cleanly; run qemu-img check -r leaks on it"
-            )
+                "dirty", BLOCK, (image,), f"{info.name} was not closed cleanly; run qemu-img check -r all on it"
+            )  # -r leaks takes the mark away and leaves the refcounts wrong: the next write overwrites data
 
 
 def half_committed(facts: Facts) -> Iterator[Hazard]:
