@@ -9,7 +9,7 @@ from backchain.image import ImageState, image_id
 from backchain.record import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from backchain.graph import ChainGraph
@@ -80,8 +80,11 @@ def _is_undone(record: Record, graph: ChainGraph) -> bool:
 
 def half_committed(graph: ChainGraph) -> frozenset[ImageId]:
     """Give the images that by themselves may read a mix of before and after, as a commit did not come to its end."""
-    records = [r for r in graph.surroundings.journals if r.interrupted or r.stage is Stage.UNDONE]
-    return frozenset(i for r in records for i in mixed_images(r, graph))
+    return frozenset(i for r in _unfinished(graph) for i in mixed_images(r, graph))
+
+
+def _unfinished(graph: ChainGraph) -> list[Record]:
+    return [r for r in graph.surroundings.journals if r.interrupted or r.stage is Stage.UNDONE]
 
 
 def mixed_images(record: Record, graph: ChainGraph) -> tuple[ImageId, ...]:
@@ -95,6 +98,24 @@ def mixed_images(record: Record, graph: ChainGraph) -> tuple[ImageId, ...]:
     base, top = (find_path(graph, record.intent.arguments[name]) for name in ("base", "top"))
     chain = graph.chain(top) if top is not None and graph[top].state is not ImageState.INVALID else ()
     return chain[1 : chain.index(base) + (not record.linking)] if base in chain else ()
+
+
+def tops_of_mixes(graph: ChainGraph) -> Iterator[tuple[ImageId, tuple[ImageId, ...]]]:
+    """Give the images without which a commit cannot come to its end, each with those that read a mix until it does."""
+    for record in _unfinished(graph):
+        mixed = mixed_images(record, graph)
+        top = find_path(graph, record.intent.arguments["top"]) if mixed else None
+        if top is not None:
+            yield top, mixed
+
+
+def bases_to_be(graph: ChainGraph) -> Iterator[tuple[ImageId, Path]]:
+    """Give the images onto which an interrupted rebase was to bring an image that is still there, with its path."""
+    for record in graph.interrupted:
+        if record.intent.operation == "rebase" and not links_are_changed(record, graph):
+            base = find_path(graph, record.intent.arguments["backing"])
+            if base is not None and may_exist(record.intent.target):
+                yield base, record.intent.target
 
 
 def is_settled(record: Record, graph: ChainGraph) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from backchain import pending
 from backchain.domains import read_domains
 from backchain.filename import MAX_BACKING_NAME, printable, recorded_length
 from backchain.hazards import links
@@ -76,6 +77,7 @@ def delete_hazards(graph: ChainGraph, operation: Delete) -> list[Hazard]:
         found += _needed(graph, image, removed)
         found += removed_disks(graph, (image,), domains)
         found += _forbidden(graph, image)
+    found += _unfinished(graph, removed)
     found += used_images(graph, operation.images, removed)
     unknown = [*map(printable, graph.incomplete), *unread_domains(domains)]
     if unknown:
@@ -94,6 +96,25 @@ def _needed(graph: ChainGraph, image: ImageId, removed: frozenset[ImageId]) -> I
         )  # fmt: skip
     for user in graph.users.get(image, ()):
         yield Hazard("needed-file", BLOCK, (image,), f"{name} is needed: it is {printable(user)}")
+
+
+def _unfinished(graph: ChainGraph, removed: frozenset[ImageId]) -> Iterator[Hazard]:
+    """What a job that did not come to its end needs, though nothing is backed by it."""
+    for top, mixed in pending.tops_of_mixes(graph):
+        stays = [i for i in mixed if i not in removed]
+        if top in removed and stays:
+            yield Hazard(
+                "needed-file", BLOCK, (top, *stays),
+                f"{graph[top].name} holds what {names(graph, stays)} may lack of a commit that did not come to its "
+                f"end; complete that commit first (backchain recover --finish, or commit the same again)",
+            )  # fmt: skip
+    for base, path in pending.bases_to_be(graph):
+        if base in removed and pending.find_path(graph, str(path)) not in removed:
+            yield Hazard(
+                "needed-file", BLOCK, (base,),
+                f"{graph[base].name} is needed: a rebase of {printable(str(path))} onto it was interrupted; finish or "
+                f"leave that first (backchain recover)",
+            )  # fmt: skip
 
 
 def _forbidden(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
