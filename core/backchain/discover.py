@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from backchain.errors import MissingImageError
 from backchain.filename import BackingLink, printable, tidied
-from backchain.graph import ChainGraph, Surroundings
+from backchain.graph import ChainGraph, Surroundings, User
 from backchain.image import (
     Fingerprint,
     ImageId,
@@ -223,20 +223,22 @@ class _Discovery:
         for path in filter(is_not_believed, self._scan.journals):
             yield f"{printable(str(path))}: the journal of another user, not read: a job of theirs may be unfinished"
 
-    def _users(self, forked: Mapping[ImageId, Sequence[tuple[Path, ImageId]]]) -> dict[ImageId, tuple[str, ...]]:
+    def _users(self, forked: Mapping[ImageId, Sequence[tuple[Path, ImageId]]]) -> dict[ImageId, tuple[User, ...]]:
         """Give what is needed besides the backing files of the graph, each with what needs it.
 
         These are external data files, and what backs an image when it is opened by another of its paths.
         """
-        users: dict[ImageId, tuple[str, ...]] = {}
-        for names in forked.values():
+        users: dict[ImageId, tuple[User, ...]] = {}
+        for image, names in forked.items():
             for path, backing in names[1:]:
-                users[backing] = (*users.get(backing, ()), f"the backing file of {path}")
+                user = User(image, f"the backing file of {path}", is_data=False)
+                users[backing] = (*users.get(backing, ()), user)
         for info in self._images.values():
             if info.data_file is not None:
                 with suppress(OSError, ValueError):
                     file = image_id(info.data_file.stat())
-                    users[file] = (*users.get(file, ()), f"the data file of {info.name}")
+                    user = User(info.id, f"the data file of {info.name}", is_data=True)
+                    users[file] = (*users.get(file, ()), user)
         return users
 
 

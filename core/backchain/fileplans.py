@@ -66,7 +66,7 @@ def plan_delete(graph: ChainGraph, operation: Delete, engine: str) -> Plan:
             )
         if not info.path.is_file():
             raise UsageError(f"{info.display_path} is no regular file", "only files can be removed")
-    order = _overlays_first(graph, operation.images)
+    order = _users_first(graph, operation.images)
     removed = set(order)
     needed = [i for i in order if not removed.issuperset(graph.overlays_of(i))]
     lost = [replace(graph[i], state=ImageState.MISSING, problem="removed") for i in needed]
@@ -79,15 +79,20 @@ def plan_delete(graph: ChainGraph, operation: Delete, engine: str) -> Plan:
     )  # fmt: skip
 
 
-def _overlays_first(graph: ChainGraph, images: Sequence[ImageId]) -> tuple[ImageId, ...]:
-    """Order images so that a file goes before the one that backs it: what is left can be read at every instant."""
+def _users_first(graph: ChainGraph, images: Sequence[ImageId]) -> tuple[ImageId, ...]:
+    """Order images so that a file goes before what backs it or holds its data: what is left can always be read."""
     removed = set(images)
-    above = {i: len(removed.intersection(graph.overlays_of(i))) for i in images}
-    order = [i for i in above if not above[i]]
+    others = {i: [user.image for user in graph.users.get(i, ())] for i in images}
+    above = {i: removed.intersection((*graph.overlays_of(i), *others[i])) for i in images}
+    below: dict[ImageId, list[ImageId]] = {}
+    for image, users in above.items():
+        for user in users:
+            below.setdefault(user, []).append(image)
+    waiting = {i: len(users) for i, users in above.items()}
+    order = [i for i in waiting if not waiting[i]]
     for image in order:  # it grows meanwhile
-        backing = graph.backing_of(image)
-        if backing in above:
-            above[backing] -= 1
-            if not above[backing]:
-                order.append(backing)
-    return (*order, *(i for i in above if above[i]))  # what is left is in a loop
+        for needed in below.get(image, ()):
+            waiting[needed] -= 1
+            if not waiting[needed]:
+                order.append(needed)
+    return (*order, *(i for i in waiting if waiting[i]))  # what is left is in a loop

@@ -11,7 +11,7 @@ unreadable is a node of its own; a loop is kept as it is found and reported, nev
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backchain.filename import is_within
 from backchain.image import ImageId, ImageInfo, ImageState
@@ -25,6 +25,20 @@ if TYPE_CHECKING:
     from backchain.record import Record
 
 
+class User(NamedTuple):
+    """What needs a file, besides the overlays that the graph shows.
+
+    Attributes:
+        image: Who needs it; it may be none of the graph's.
+        need: What the file is to it, in words.
+        is_data: Whether the file holds its data; else it backs the image by another of its paths.
+    """
+
+    image: ImageId
+    need: str
+    is_data: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What was found around the images of a graph.
@@ -33,7 +47,7 @@ class Surroundings:
         incomplete: What could not be looked at (folders, budget), one line each: overlays may hide there.
         roots: Folders that were given; a link that leads out of them is not trusted. Empty: nothing is known of it.
         journals: What operations that were interrupted, or that left invalid images, have written down.
-        users: What else needs a file, besides overlays: a line for each.
+        users: What else needs a file, besides overlays.
         forked: Images that are known by several paths from which their link leads to different files, with each path
             and what backs the image there; the graph's own link first.
         named: Files and folders that were given outright; `roots` holds the folders of such files, too.
@@ -43,7 +57,7 @@ class Surroundings:
     incomplete: tuple[str, ...] = ()
     roots: tuple[Path, ...] = ()
     journals: tuple[Record, ...] = ()
-    users: Mapping[ImageId, tuple[str, ...]] = field(default_factory=dict)
+    users: Mapping[ImageId, tuple[User, ...]] = field(default_factory=dict)
     forked: Mapping[ImageId, tuple[tuple[Path, ImageId], ...]] = field(default_factory=dict)
     named: tuple[Path, ...] = ()
     names: Mapping[ImageId, tuple[Path, ...]] = field(default_factory=dict)
@@ -111,8 +125,8 @@ class ChainGraph:
         return tuple(r for r in self.surroundings.journals if r.interrupted)
 
     @property
-    def users(self) -> Mapping[ImageId, tuple[str, ...]]:
-        """What else needs a file, besides overlays: a line for each."""
+    def users(self) -> Mapping[ImageId, tuple[User, ...]]:
+        """What else needs a file, besides overlays."""
         return self.surroundings.users
 
     def __getitem__(self, image: ImageId) -> ImageInfo:

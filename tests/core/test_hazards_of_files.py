@@ -51,8 +51,28 @@ def test_a_data_file_is_needed(tmp_path: Path) -> None:
     image, data = tmp_path / "image.qcow2", tmp_path / "image.data"
     qemu.create(image, MIB, data_file=str(data))
     assert "data file of image.qcow2" in hazard(delete(data), "needed-file").message
+    plan = delete(data, image)
+    assert codes(plan) == set()
+    assert [plan.before[i].path for i in plan.removable] == [image, data]
     image.unlink()
     assert codes(delete(data)) == set()
+
+
+def test_a_data_file_is_not_committed_into(tmp_path: Path) -> None:
+    """The image reads it as a sibling overlay would."""
+    image, data, top = tmp_path / "image.qcow2", tmp_path / "data.raw", tmp_path / "top.qcow2"
+    qemu.create(image, MIB, data_file=str(data), data_file_raw="on")
+    qemu.io(image, "write -P 1 0 128k")
+    qemu.create(top, None, backing=data)
+    qemu.io(top, "write -P 2 64k 64k")
+    view = qemu.view(image)
+    plan = commit(data, top)
+    assert hazard(plan, "needed-file").severity is Severity.BLOCK
+    refused(plan)
+    assert qemu.view(image) == view
+    assert codes(pull(top, None)) == set()
+    image.unlink()
+    assert codes(commit(data, top)) == set()
 
 
 @pytest.fixture

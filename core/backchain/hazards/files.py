@@ -95,7 +95,8 @@ def _needed(graph: ChainGraph, image: ImageId, removed: frozenset[ImageId]) -> I
             f"{name} backs {names(graph, overlays)}; rebase or pull {'it' if len(overlays) == 1 else 'them'} first",
         )  # fmt: skip
     for user in graph.users.get(image, ()):
-        yield Hazard("needed-file", BLOCK, (image,), f"{name} is needed: it is {printable(user)}")
+        if user.image not in removed:
+            yield Hazard("needed-file", BLOCK, (image,), f"{name} is needed: it is {printable(user.need)}")
 
 
 def _unfinished(graph: ChainGraph, removed: frozenset[ImageId]) -> Iterator[Hazard]:

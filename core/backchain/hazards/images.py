@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from backchain import locks, pending
+from backchain.filename import printable
 from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts, unwritable
 from backchain.image import ImageState
 from backchain.operations import Commit, Rebase
@@ -66,6 +67,19 @@ def mixed_images(graph: ChainGraph, images: Iterable[ImageId]) -> Iterator[Hazar
                 f"{graph[image].name} may hold a part of what a commit was to bring that did not come to its end, so "
                 f"that it reads a mix of before and after; complete that commit first (backchain recover --finish, or "
                 f"commit the same again)",
+            )  # fmt: skip
+
+
+def data_files(facts: Facts) -> Iterator[Hazard]:
+    """A commit changes its target: an image whose data that file holds is a sibling."""
+    if not isinstance(facts.operation, Commit):
+        return
+    for user in facts.graph.users.get(facts.target, ()):
+        if user.is_data:
+            yield Hazard(
+                "needed-file", BLOCK, (facts.target,),
+                f"{facts.graph[facts.target].name} is {printable(user.need)}, which this commit would change; commit "
+                f"elsewhere",
             )  # fmt: skip
 
 
@@ -159,5 +173,5 @@ def grows(facts: Facts) -> Iterator[Hazard]:
 
 
 DETECTORS: tuple[Callable[[Facts], Iterator[Hazard]], ...] = (
-    in_use, damaged, half_committed, permission, encryption, snapshots, bitmaps, grows,
+    in_use, damaged, half_committed, data_files, permission, encryption, snapshots, bitmaps, grows,
 )  # fmt: skip
