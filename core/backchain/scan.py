@@ -28,6 +28,10 @@ RAW_SUFFIXES = frozenset({".raw", ".img"})
 
 _IMAGE_SUFFIXES = RAW_SUFFIXES | {".qcow2", ".qcow"}
 _MAGIC = fmt.MAGIC.to_bytes(4, "big")
+_QED_MAGIC = b"QED\0"
+_QED_FEATURES = slice(16, 24)
+_QED_BACKING_FILE = 1
+"""Of QEMU's other format whose overlays may be backed by any image (``docs/interop/qed_spec``)."""
 
 _FolderId = tuple[int, int]
 
@@ -113,8 +117,12 @@ class FolderScan:
             if entry.name.startswith(PREFIX) and entry.name.endswith((SUFFIX, SCRATCH_SUFFIX)):
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - one call for each of thousands
-            magic = _first_bytes(entry.path)
-            unreadable += magic is None
+            start = _first_bytes(entry.path)
+            unreadable += start is None
+            magic = start[:4] if start is not None else None
+            if start is not None and _is_qed_overlay(start):
+                where = _shown(folder / entry.name)
+                self.incomplete.append(f"{where}: qed is not read, so that nobody knows what backs it")
             if magic == _MAGIC or suffix in RAW_SUFFIXES or (magic is None and suffix in _IMAGE_SUFFIXES):
                 yield Path(entry.path)
         if unreadable:
@@ -124,18 +132,23 @@ class FolderScan:
 
 
 def _first_bytes(path: str) -> bytes | None:
-    """Give the first four bytes of a regular file, or None when it can't be read."""
+    """Give what the header of an image begins with, of a regular file; None when it can't be read."""
     try:
         # The entry may have become a FIFO since the folder was read: never wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        return os.read(descriptor, 4)
+        return os.read(descriptor, _QED_FEATURES.stop)
     except OSError:
         return None
     finally:
         os.close(descriptor)
+
+
+def _is_qed_overlay(start: bytes) -> bool:
+    features = int.from_bytes(start[_QED_FEATURES], "little")
+    return start.startswith(_QED_MAGIC) and bool(features & _QED_BACKING_FILE)
 
 
 def _shown(path: Path) -> str:

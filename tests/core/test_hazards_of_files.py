@@ -139,6 +139,21 @@ def test_deleting_with_incomplete_knowledge_needs_a_deliberate_yes(tmp_path: Pat
     refused(plan)
 
 
+@pytest.mark.parametrize("kind", ["qcow", "qed"])
+def test_an_overlay_of_another_format_is_not_passed_over(tmp_path: Path, kind: str) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    alone, over = tmp_path / f"alone.{kind}", tmp_path / f"over.{kind}"
+    if kind == "qed":
+        qemu.run("qemu-img", "create", "-q", "-f", kind, alone, "1M")
+        assert codes(commit(root, one)) == set()
+    qemu.run("qemu-img", "create", "-q", "-f", kind, "-b", root.name, "-F", "qcow2", over)
+    assert over.name in hazard(commit(root, one), "unknown-overlays").message
+    one.unlink()
+    plan = delete(root)
+    assert hazard(plan, "unknown-overlays").severity is Severity.CONFIRM
+    refused(plan)
+
+
 def test_internal_snapshots_go_with_the_file(tmp_path: Path) -> None:
     _, one = chain_of(tmp_path, "root", "one")
     qemu.run("qemu-img", "snapshot", "-c", "kept", one)
