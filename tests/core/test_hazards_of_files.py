@@ -105,6 +105,25 @@ def test_a_disk_of_a_virtual_machine_is_needed(tmp_path: Path, domains: Path) ->
     assert hazard(delete(root), "unknown-overlays").severity is Severity.CONFIRM
 
 
+def test_a_volume_of_a_virtual_machine_is_needed(tmp_path: Path, domains: Path) -> None:
+    root, one = chain_of(tmp_path, "root", "one")
+    source = "<disk type='volume'><source pool='images' volume='{}'/></disk>"
+    (domains / "web.xml").write_text(domain(root).replace("</devices>", source.format(one.name) + "</devices>"))
+    found = hazard(delete(one), "unknown-overlays")
+    assert found.severity is Severity.CONFIRM
+    assert "volume one.qcow2 of pool images" in found.message
+    pool = domains.parent / "storage" / "images.xml"
+    pool.parent.mkdir()
+    pool.write_text(f"<pool type='dir'><name>images</name><target><path>{tmp_path}</path></target></pool>")
+    plan = delete(one)
+    assert "web-1" in hazard(plan, "needed-file").message
+    assert "unknown-overlays" not in codes(plan)
+    refused(plan)
+    assert hazard(commit(root, one), "needed-file").severity is Severity.CONFIRM, "the machine has both as disks"
+    pool.write_text("<pool type='rbd'><name>images</name></pool>")
+    assert codes(delete(one)) == set(), "no folder of this machine"
+
+
 def test_a_commit_that_changes_the_disk_of_a_virtual_machine(tmp_path: Path, domains: Path) -> None:
     """It reads the image as a sibling overlay would; one that uses the top, or an overlay of it, reads as before."""
     root, one, two, three = chain_of(tmp_path, "root", "one", "two", "three")
