@@ -35,8 +35,12 @@ class Domains(NamedTuple):
 
 def libvirt_folders() -> tuple[Path, ...]:
     """Give the folders in which libvirt's QEMU driver keeps domains, for the system and for this user."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    return (Path("/etc/libvirt/qemu"), Path("/run/libvirt/qemu"), config / "libvirt" / "qemu")
+    folders = (Path("/etc/libvirt/qemu"), Path("/run/libvirt/qemu"))
+    try:
+        config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    except RuntimeError:
+        return folders
+    return (*folders, config / "libvirt" / "qemu")
 
 
 def read_domains(folders: Sequence[Path] | None = None) -> Domains:

@@ -33,6 +33,9 @@ _MOST_BYTES = 16 << 20
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors after which a journal is begun elsewhere: what makes room, a delete, needs one too."""
 
+_NOWHERE = Path("/nonexistent/backchain")
+"""In the home that Debian gives users who have none."""
+
 
 class Journal:
     """A journal that is being written."""
@@ -214,8 +217,15 @@ def _journals_in(folder: Path) -> list[Path]:
 
 
 def state_folder() -> Path:
-    """Give the folder for journals of images in a folder that the user may not write."""
-    return Path(platformdirs.user_state_dir("backchain", appauthor=False))
+    """Give the folder for journals of images in a folder that the user may not write.
+
+    For a user without a home (a number that nobody has named) it is one that is not there.
+    """
+    try:
+        folder = Path(platformdirs.user_state_dir("backchain", appauthor=False))
+    except RuntimeError:
+        return _NOWHERE
+    return folder if folder.is_absolute() else _NOWHERE
 
 
 def _folders_for(intent: Intent) -> list[Path]:

@@ -23,7 +23,7 @@ from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import ImageIOError
 from backchain.jobs import Job
 from backchain.journal import state_folder
-from backchain.operations import Delete
+from backchain.operations import Commit, Delete
 from backchain.planning import make_plan
 
 from . import qemu
@@ -257,6 +257,22 @@ def delete(folder: Path, image: Path) -> None:
     graph = discover([folder])
     plan = make_plan(graph, Delete((node(graph, image),)))
     BuiltinEngine().run(plan, Job(plan))
+
+
+def test_a_user_who_has_no_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that nobody has named, as containers and services run under; the journal lies beside the images."""
+    root, one = chain_of(tmp_path, "root", "one")
+    qemu.io(one, "write -P 2 0 64k")
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", mock.Mock(side_effect=KeyError))
+    graph = discover([one])
+    plan = make_plan(graph, Commit(node(graph, root), node(graph, one)))
+    assert plan.hazards == ()
+    BuiltinEngine().run(plan, Job(plan))
+    delete(tmp_path, one)
+    assert list(tmp_path.iterdir()) == [root]
+    assert qemu.view(root)[:65536] == b"\2" * 65536
 
 
 def test_a_file_system_that_may_not_be_written(memory: Folders) -> None:
