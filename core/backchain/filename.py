@@ -78,6 +78,13 @@ def resolve_backing(overlay: Path, name: str, backing_format: str | None) -> Bac
     return BackingLink(name, backing_format, _absolute(overlay.parent / name))
 
 
+def file_in_json(name: str) -> str | None:
+    """Give the file that a ``json:`` name ends at, as it is written there; None where it names none."""
+    levels = _json_levels(name)
+    filename = levels[-1].get("filename") if levels else None
+    return filename if isinstance(filename, str) else None
+
+
 def backing_name_for(overlay: Path, backing: Path, *, relative: bool) -> str:
     """Give the name to record in `overlay` so that QEMU finds `backing`.
 
@@ -174,22 +181,30 @@ def _without_dots(path: Path) -> Path:
 
 def _resolve_json(name: str) -> tuple[Path | None, str | None]:
     """Give the file and the format that a ``json:`` name means; the format is `UNKNOWN_OPTIONS` where it says more."""
+    levels = _json_levels(name)
+    if not levels:
+        return None, None
+    driver = levels[0].get("driver")
+    plain = isinstance(driver, str) or driver is None
+    plain &= len(levels) == 2 and levels[-1].get("driver", "file") == "file"
+    plain &= all(_is_harmless(key) for level in levels for key in level)
+    filename = file_in_json(name)
+    path = _absolute(Path(filename)) if filename is not None else None
+    return path, driver if plain else UNKNOWN_OPTIONS
+
+
+def _json_levels(name: str) -> list[dict[str, Any]]:
+    """Give the options of a ``json:`` name, of each driver from the topmost down; none where it makes no sense."""
     try:
         options: Any = json.loads(name.removeprefix("json:"))
     except (ValueError, RecursionError):
-        return None, None
+        return []
     if not isinstance(options, dict):
-        return None, None
-    driver = options.get("driver")
-    plain = isinstance(driver, str) or driver is None
+        return []
     levels = [options]
     while below := _file_options(levels[-1]):
         levels.append(below)
-    plain &= len(levels) == 2 and levels[-1].get("driver", "file") == "file"
-    plain &= all(_is_harmless(key) for level in levels for key in level)
-    filename = levels[-1].get("filename")
-    path = _absolute(Path(filename)) if isinstance(filename, str) else None
-    return path, driver if plain else UNKNOWN_OPTIONS
+    return levels
 
 
 def _file_options(options: dict[str, Any]) -> dict[str, Any]:

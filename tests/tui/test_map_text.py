@@ -13,9 +13,13 @@ from hypothesis import strategies as st
 from backchain.errors import MalformedImageError
 from backchain.mapping import Extents, Kind
 from backchain_tui.map_text import json_pieces, numerals, table_pieces
+from tests.core import qemu
+
+from .command_line import backchain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 Row = tuple[int, int, int, int, int]
 
@@ -75,3 +79,26 @@ def test_what_comes_before_damage_is_told() -> None:
         with pytest.raises(MalformedImageError):
             told.extend(pieces)
         assert "".join(told).endswith(last)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base.qcow2",
+        "../in/base.qcow2",
+        "file:in/base.qcow2",
+        'json:{"driver":"qcow2","file":{"driver":"file","filename":"in/base.qcow2"}}',
+        'json:{"file.filename":"in/base.qcow2"}',
+    ],
+)
+def test_files_are_called_what_qemu_img_calls_them(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    root, base, top = (folder / f"{stem}.qcow2" for stem in ("root", "base", "top"))
+    qemu.create(root, 1 << 20)
+    qemu.io(root, "write -q -P 1 0 64k")
+    qemu.create(base, None, backing=root)
+    qemu.io(base, "write -q -P 2 64k 64k")
+    qemu.run("qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", name, top, "1M")
+    for image in ("in/top.qcow2", "./in/top.qcow2"):
+        assert backchain("map", image, cwd=tmp_path).stdout == qemu.run("qemu-img", "map", image, cwd=tmp_path)

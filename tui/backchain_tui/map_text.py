@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backchain.errors import BackchainError, UnsupportedImageError
-from backchain.filename import printable
+from backchain.filename import file_in_json, printable
 from backchain.mapping import Kind
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def file_names(image: str, chain: Sequence[ImageInfo]) -> list[str]:
         link = overlay.backing
         assert link is not None
         if link.name.startswith("json:"):
-            names.append(str(link.path))
+            names.append(file_in_json(link.name) or str(link.path))
         elif link.name.startswith("file:"):
             names.append(link.name.removeprefix("file:"))
         else:
