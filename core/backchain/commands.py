@@ -39,10 +39,11 @@ def snapshot_commands(graph: ChainGraph, operation: Snapshot, relink: Relink) ->
     image, overlay = graph[operation.image].path, operation.overlay
     create = ["qemu-img", "create", "-f", "qcow2", "-b", relink.name or "", "-F", relink.format or "raw", str(overlay)]
     virsh = ["virsh", "snapshot-create-as", "DOMAIN", "NAME", "--disk-only", "--atomic", "--diskspec"]
+    disk = f"DISK,snapshot=external,file={str(overlay).replace(',', ',,')}"  # as virsh(1) escapes a comma
     arguments = {"node-name": f"NODE-OF-{image.name}", "snapshot-file": str(overlay), "format": "qcow2"}
     return (
         ("qemu-img", _shell(create)),
-        ("virsh", _shell([*virsh, f"DISK,snapshot=external,file={overlay}"])),
+        ("virsh", _shell([*virsh, disk])),
         ("qmp", json.dumps({"execute": "blockdev-snapshot-sync", "arguments": arguments})),
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -222,3 +224,16 @@ def test_the_commands_of_other_tools_are_one_line_and_mean_the_file(tmp_path: Pa
     command = dict(plan.commands)["qemu-img"]
     done = subprocess.run(["bash", "-c", command], capture_output=True, env={"LC_ALL": "C.UTF-8"}, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_virsh_takes_a_comma_for_a_part_of_the_name(tmp_path: Path) -> None:
+    base, overlay = tmp_path / "base.qcow2", tmp_path / "a,b.qcow2"
+    qemu.create(base, MIB)
+    graph = discover([base])
+    command = dict(make_plan(graph, Snapshot(next(iter(graph)), overlay)).commands)["virsh"]
+    *_, disk = shlex.split(command)
+    assert disk == f"DISK,snapshot=external,file={tmp_path}/a,,b.qcow2"
+    if shutil.which("virsh") is not None:
+        asked = command.replace("DOMAIN", "test").replace("DISK", "vda")
+        done = qemu.run("virsh", "-c", "test:///default", *shlex.split(asked)[1:], "--print-xml")
+        assert f"<source file='{overlay}'/>" in done
