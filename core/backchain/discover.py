@@ -206,7 +206,7 @@ class _Discovery:
         beside = [r for p in self._scan.journals if (r := read_journal(p)) is not None]
         kept = kept_journals({*self._roots, *(info.path.parent for info in images)})
         journals = tuple({r.path.resolve(): r for r in (*beside, *kept)}.values())
-        incomplete = (*self._scan.notes(), *self._riddles())
+        incomplete = (*self._scan.notes(), *self._riddles(), *self._doubtful_links(connected))
         names = {i: tuple(self._names[i]) for i in self._images if i in connected and len(self._names[i]) > 1}
         surroundings = Surroundings(
             incomplete, tuple(self._roots), journals, self._users(forked), forked, self._named, names
@@ -222,6 +222,15 @@ class _Discovery:
                 yield f"{info.display_path}: {info.problem}, so that nobody knows what backs it"
         for path in filter(is_not_believed, self._scan.journals):
             yield f"{printable(str(path))}: the journal of another user, not read: a job of theirs may be unfinished"
+
+    def _doubtful_links(self, connected: set[ImageId]) -> Iterator[str]:
+        """Name the links that are not trusted and lead to an image of the graph, whose overlay each may stand in."""
+        trusted = set(self._trusted_links())
+        for overlay, found in self._links.items():
+            for backing in connected.intersection(found):
+                if (overlay, backing) not in trusted:
+                    one, other = self._images[overlay].display_path, self._images[backing].display_path
+                    yield f"{one}: its overlays record it as raw, but it begins like a qcow2 image that {other} backs"
 
     def _users(self, forked: Mapping[ImageId, Sequence[tuple[Path, ImageId]]]) -> dict[ImageId, tuple[User, ...]]:
         """Give what is needed besides the backing files of the graph, each with what needs it.

@@ -14,7 +14,7 @@ from backchain.plan import Hazard, Severity
 from backchain.planning import make_plan
 
 from . import qemu
-from .images import chain_of
+from .images import chain_of, overlay
 from .planned import codes, commit, delete, hazard, node, pull, rebase, refused, run
 
 MIB = 1 << 20
@@ -156,6 +156,20 @@ def test_deleting_with_incomplete_knowledge_needs_a_deliberate_yes(tmp_path: Pat
     assert image is None or image in graph
     assert hazard(plan, "unknown-overlays").severity is Severity.CONFIRM
     refused(plan)
+
+
+def test_an_overlay_that_its_own_overlay_records_as_raw_is_not_passed_over(tmp_path: Path) -> None:
+    """Whether it is one, or a guest has written that into its raw disk, nobody knows."""
+    root, one = chain_of(tmp_path, "root", "one")
+    (_, other) = chain_of(tmp_path, "root", "other")
+    overlay(tmp_path / "over.qcow2", other.name, "raw")
+    assert other.name in hazard(commit(root, one), "unknown-overlays").message
+    one.unlink()
+    plan = delete(root)
+    assert hazard(plan, "unknown-overlays").severity is Severity.CONFIRM
+    refused(plan)
+    other.unlink()
+    assert codes(delete(root)) == set()
 
 
 @pytest.mark.parametrize("kind", ["qcow", "qed"])
