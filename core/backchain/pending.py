@@ -91,13 +91,18 @@ def mixed_images(record: Record, graph: ChainGraph) -> tuple[ImageId, ...]:
     """Give the images that read a mix of before and after because of an operation that did not come to its end.
 
     They are a commit's base, unless all data is in place, and the layers between; what reads through the top is as it
-    was. There are none when the same was committed since.
+    was. There are none when the same was committed since. A top that is gone, or backed by something else by now, tells
+    nothing of the layers between, and leaves the base as it is.
     """
     if record.intent.operation != "commit" or links_are_changed(record, graph):
         return ()
     base, top = (find_path(graph, record.intent.arguments[name]) for name in ("base", "top"))
-    chain = graph.chain(top) if top is not None and graph[top].state is not ImageState.INVALID else ()
-    return chain[1 : chain.index(base) + (not record.linking)] if base in chain else ()
+    if base is None or (top is not None and graph[top].state is ImageState.INVALID):
+        return ()
+    chain = graph.chain(top) if top is not None else ()
+    if base in chain:
+        return chain[1 : chain.index(base) + (not record.linking)]
+    return (base,) if not record.linking and not _is_undone(record, graph) else ()
 
 
 def tops_of_mixes(graph: ChainGraph) -> Iterator[tuple[ImageId, tuple[ImageId, ...]]]:
@@ -105,7 +110,7 @@ def tops_of_mixes(graph: ChainGraph) -> Iterator[tuple[ImageId, tuple[ImageId, .
     for record in _unfinished(graph):
         mixed = mixed_images(record, graph)
         top = find_path(graph, record.intent.arguments["top"]) if mixed else None
-        if top is not None:
+        if top is not None and mixed[0] in graph.chain(top):
             yield top, mixed
 
 
