@@ -220,7 +220,7 @@ def _raw_info(path: Path, status: os.stat_result, size: int, image_format: str |
         image_id(status),
         path,
         "raw" if known else printable(image_format or "unknown"),
-        virtual_size=-(-size // fmt.SECTOR) * fmt.SECTOR,
+        virtual_size=-(-size // fmt.SECTOR) * fmt.SECTOR if known else None,
         disk_size=status.st_blocks * 512,
         file_size=size,
         state=ImageState.OK if known else ImageState.UNREADABLE,

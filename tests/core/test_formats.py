@@ -12,6 +12,7 @@ from backchain.errors import MalformedImageError, UnsupportedImageError
 
 from . import qemu
 from .images import chain_of, label_links, overlay, problems, states
+from .planned import codes, commit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,3 +67,15 @@ def test_an_absent_format_is_detected(tmp_path: Path) -> None:
     assert top.backing is not None
     assert top.backing.format is None
     assert graph[graph.bases()[0]].format == "qcow2"
+
+
+@pytest.mark.parametrize("kind", ["vmdk", "vdi", "vhdx", "qed"])
+def test_the_size_of_a_disk_that_cannot_be_read_is_not_known(tmp_path: Path, kind: str) -> None:
+    """QEMU makes the overlay of the disk's size; the length of the file is another."""
+    base, top = tmp_path / f"base.{kind}", tmp_path / "top.qcow2"
+    qemu.run("qemu-img", "create", "-q", "-f", kind, base, "4M")
+    qemu.create(top, None, backing=base, backing_format=kind)
+    graph = discover([top])
+    sizes = {graph[i].path: graph[i].virtual_size for i in graph}
+    assert sizes == {top: 4 * MIB, base: None}
+    assert codes(commit(base, top)) == {"missing-backing"}
