@@ -144,7 +144,7 @@ def test_an_image_of_another_format_is_not_taken_as_raw_without_a_yes(tmp_path: 
     (one,) = chain_of(tmp_path, "one")
     other, new = tmp_path / "disk.img", tmp_path / "new.qcow2"
     secret = ("--object", "secret,id=s,data=x", "-o", "key-secret=s,iter-time=10") if kind == "luks" else ()
-    qemu.run("qemu-img", "create", "-q", "-f", kind, *secret, other, "16M")
+    qemu.run_patiently("qemu-img", "create", "-q", "-f", kind, *secret, other, "16M")
     graph = discover([one, other])
     rebased = make_plan(graph, Rebase(node(graph, one), node(graph, other), unsafe=True))
     for plan in (rebased, make_plan(graph, Snapshot(node(graph, other), new))):
