@@ -105,10 +105,17 @@ class _Discovery:
         return [self._add(info) for path in self._scan.images(folder) if (info := _read(path)) is not None]
 
     def _search_beside(self, image: Path) -> None:
-        """Read what lies beside the file that a symlink leads to; its own name there is none that anybody has given."""
-        for path in self._scan.images(Path(os.path.realpath(image)).parent):
+        """Read what lies beside the file that a symlink leads to.
+
+        Its own name there is none that anybody has given. It counts only if the link leads to a file from there, too.
+        """
+        real = Path(os.path.realpath(image))
+        for path in self._scan.images(real.parent):
             info = _read(path)
-            if info is not None and info.id not in self._images:
+            if info is None:
+                continue
+            known = self._images.get(info.id)
+            if known is None or (path == real and _leads_to_a_file(known) and _leads_to_a_file(info)):
                 self._add(info)
 
     def _search_own_folders(self) -> set[ImageId]:
@@ -266,6 +273,12 @@ def _read(path: Path) -> ImageInfo | None:
     except MissingImageError as error:
         info = _not_opened(path, error)
         return info if info.state is ImageState.UNREADABLE and info.fingerprint is not None else None
+
+
+def _leads_to_a_file(info: ImageInfo) -> bool:
+    """Whether there is something at the path that an image's link leads to."""
+    path = info.backing.path if info.backing is not None else None
+    return path is not None and os.path.exists(path)  # noqa: PTH110 - takes a NUL in the name for nothing there
 
 
 def _require_access(folder: Path) -> None:

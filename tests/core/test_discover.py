@@ -110,7 +110,10 @@ def test_a_symlinked_overlay_looks_beside_the_link_as_qemu_does(tmp_path: Path) 
     assert states(graph) == {"top": ImageState.OK, "base": ImageState.MISSING}
     qemu.create(elsewhere / "base.qcow2", MIB)
     assert qemu.backing_chain(link)[1]["filename"] == str(elsewhere / "base.qcow2")
-    assert {i.path for i in discover([link]).images.values()} == {link, elsewhere / "base.qcow2"}
+    graph = discover([link])
+    (image,) = (i for i in graph if graph[i].path == link)
+    assert [graph[i].path for i in graph.chain(image)] == [link, elsewhere / "base.qcow2"]
+    assert [path for path, _ in graph.surroundings.forked[image]] == [link, home / "top.qcow2"]
 
 
 def test_what_hangs_on_the_file_behind_a_symlink_is_found(tmp_path: Path) -> None:
