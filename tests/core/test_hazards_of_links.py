@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
@@ -365,6 +366,22 @@ def test_encrypted_data_does_not_go_into_a_plain_base(tmp_path: Path) -> None:
     assert "plain text" in next(h.message for h in found if h.severity is Severity.CONFIRM)
     with pytest.raises(BlockedError):
         BuiltinEngine().run(commit(root, top), Job(commit(root, top)), frozenset({"encryption"}))
+
+
+def test_a_new_overlay_of_an_encrypted_image_is_plain(tmp_path: Path) -> None:
+    secret, image, new = "secret,id=s,data=key", tmp_path / "image.qcow2", tmp_path / "new.qcow2"
+    qemu.run_patiently(
+        "qemu-img", "create", "-q", "--object", secret, "-f", "qcow2",
+        "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", image, "1M",
+    )  # fmt: skip
+    graph = discover([image])
+    plan = make_plan(graph, Snapshot(node(graph, image), new))
+    assert hazard(plan, "encryption").severity is Severity.CONFIRM
+    refused(plan)
+    BuiltinEngine().run(plan, Job(plan), frozenset({"encryption"}))
+    assert "encrypted" not in json.loads(qemu.run("qemu-img", "info", "--output=json", new))
+    graph = discover([new])
+    assert "encryption" not in codes(make_plan(graph, Snapshot(node(graph, new), tmp_path / "newer.qcow2")))
 
 
 def test_what_qemu_img_check_would_fault_blocks(tmp_path: Path) -> None:

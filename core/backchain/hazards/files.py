@@ -38,11 +38,21 @@ def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: 
         *links.forked_images(graph, chain), *damaged_images(graph, chain), *mixed_images(graph, (operation.image,)),
         *used_images(graph, chain, ()), *(h for i in chain for h in links.recorded_format(graph, i)),
         *links.hardly_raw(graph, operation.image, "qemu-img can convert it; go on if that is meant"),
-        *_new_file(graph, operation, name, needed),
+        *_plain_overlay(graph, operation.image), *_new_file(graph, operation, name, needed),
     ]  # fmt: skip
     if links.probed(graph, operation.image):
         found.append(links.probe_hazard(graph, operation.image))
     return found
+
+
+def _plain_overlay(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
+    """The new overlay is not encrypted, whatever it is backed by."""
+    if graph[image].encrypted:
+        yield Hazard(
+            "encryption", CONFIRM, (image,),
+            f"{graph[image].name} is encrypted, the new overlay is not: what is written from then on is stored as "
+            f"plain text; qemu-img create -o encrypt.format=luks makes one that is encrypted",
+        )  # fmt: skip
 
 
 def _new_file(graph: ChainGraph, operation: Snapshot, name: str, needed: int) -> Iterator[Hazard]:
