@@ -221,7 +221,7 @@ def _backing_rows(graph: ChainGraph, info: ImageInfo) -> list[Row]:
     backing = graph.backing_of(info.id)
     if backing is not None and not graph[backing].readable:
         below = graph[backing]
-        rows.append(Row("", f"{below.label} {_STATE_TEXT[below.state]}: {below.problem}".rstrip(": "), Tone.BAD))
+        rows.append(Row("", f"{unmapped(below, own=True)}: {below.problem}".rstrip(": "), Tone.BAD))
     fault = link_fault(graph, info.id)
     if fault:
         rows.append(Row("link", f"{fault}; f looks for a repair", Tone.WARN))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.style import Style
 from rich.table import Table
@@ -25,7 +26,11 @@ if TYPE_CHECKING:
 
 
 class RowsPanel(VerticalScroll):
-    """Shows `Row`s: labels in a narrow column, long texts folded, a row without a label over the whole width."""
+    """Shows `Row`s: labels in a narrow column, long texts folded, a row without a label over the whole width.
+
+    The columns of all rows are in line, also where a row without a label parts them; a hazard has only its glyph in
+    the first one.
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--label", *(f"rows--{tone}" for tone in Tone)}
 
@@ -67,8 +72,10 @@ class RowsPanel(VerticalScroll):
     def _renderable(self) -> RenderableType:
         parts: list[RenderableType] = []
         table: Table | None = None
+        hazards = False
         label_style = self._style("label")
         plain = self.app.has_class("-ascii")
+        width = max((cell_len(row.label) for row in self._rows if not _sign(row)), default=0)
         for row in self._rows:
             words = ascii_text(row.text) if plain else row.text
             text = Text(words, style=self._style(row.tone))
@@ -76,11 +83,28 @@ class RowsPanel(VerticalScroll):
                 parts.append(text)
                 table = None
                 continue
-            if table is None:
-                table = Table.grid(padding=(0, 2, 0, 0))
-                table.add_column(no_wrap=True)
-                table.add_column(overflow="fold")
+            sign = _sign(row)
+            if table is None or hazards != bool(sign):
+                hazards = bool(sign)
+                table = _grid(0 if hazards else width, gap=1 if hazards else 2)
                 parts.append(table)
+            if sign:  # the code leads the text: as a column it would leave that no room
+                table.add_row(Text(sign, style=text.style), Text(f"{row.label[2:]}: {words}", style=text.style))
+                continue
             style = label_style if row.tone not in {Tone.BAD, Tone.WARN} else text.style
             table.add_row(Text(row.label, style=style), text)
         return Group(*parts)
+
+
+def _sign(row: Row) -> str:
+    """Give the glyph that stands before the code of a hazard; empty where a row is none."""
+    sign, space, code = row.label.partition(" ")
+    return sign if space and code and len(sign) == 1 and row.tone in {Tone.BAD, Tone.WARN} else ""
+
+
+def _grid(width: int, *, gap: int) -> Table:
+    """Make a table of labels, which are `width` cells wide at least, and texts."""
+    table = Table.grid(padding=(0, gap, 0, 0))
+    table.add_column(no_wrap=True, min_width=width)
+    table.add_column(overflow="fold")
+    return table
