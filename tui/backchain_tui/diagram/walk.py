@@ -116,6 +116,20 @@ def into(fold: tuple[ImageId, ...], graph: ChainGraph, image: ImageId | None) ->
     return fold[0]
 
 
+def start(graph: ChainGraph, scene: Scene | None, width: int) -> ImageId | None:
+    """Give the image on which the cursor starts: the active layer of the longest chain that is seen from the left.
+
+    Args:
+        graph: The forest.
+        scene: Its layout, or None before there is one: then the longest chain counts, however far it reaches.
+        width: Columns of the window.
+    """
+    leaves = [i for i in graph.leaves() if graph[i].readable] or list(graph)
+    rects = ((i, scene.rect(i)) for i in leaves) if scene is not None else ()
+    seen = [image for image, rect in rects if rect is not None and rect.right <= width]
+    return max(seen or leaves, key=lambda i: len(graph.chain(i)), default=None)
+
+
 def window_on(rect: Rect, size: Size, offset: Offset) -> tuple[int, int]:
     """Give the scroll offset (x, y) from which a box is seen with a little around it, as near to `offset` as can be.
 
@@ -129,7 +143,10 @@ def window_on(rect: Rect, size: Size, offset: Offset) -> tuple[int, int]:
 
 
 def _shifted(offset: int, size: int, first: int, last: int) -> int:
-    """Give the scroll offset at which [first, last) is seen, its start when it is larger than the window."""
+    """Give the scroll offset at which [first, last) is seen, its start when it is larger than the window.
+
+    A window that goes back goes all the way when that shows it, too: a picture is begun to be read at its corner.
+    """
     if first < offset or last - first > size:
-        return max(first, 0)
+        return 0 if last <= size else max(first, 0)
     return max(last - size, offset) if last > offset + size else offset

@@ -104,7 +104,7 @@ class ForestScreen(PictureScreen):
         graph = self.graph = message.graph
         diagram = self.diagram or await self.mount_diagram()
         if diagram.cursor is None or diagram.cursor not in graph:
-            start = first_image(graph)
+            start = self._first_image(graph)
             if start is not None:
                 diagram.cursor = start
         diagram.in_use = self.session.in_use
@@ -120,6 +120,18 @@ class ForestScreen(PictureScreen):
         if graph.interrupted:
             what = fmt.names([headline(r) for r in graph.interrupted], at_most=2)
             self.notify(f"{what}. Press ! to finish or undo it.", title="Interrupted", severity="warning", markup=False)
+
+    def _first_image(self, graph: ChainGraph) -> ImageId | None:
+        """Give the image on which the cursor starts: one that shows as much of the forest as there is room for."""
+        from backchain_tui.diagram import walk
+        from backchain_tui.diagram.glyphs import glyph_set
+        from backchain_tui.diagram.layout import Zoom
+        from backchain_tui.diagram.text import make_scene
+
+        room = self.picture.content_size  # that of the diagram, which is not laid out yet
+        glyphs = glyph_set(ascii_only=self.backchain.ascii_only)
+        scene = make_scene(graph, Zoom.AUTO, room.width, room.height, glyphs) if room.area and len(graph) else None
+        return walk.start(graph, scene, room.width)
 
     def _read_sparklines(self, graph: ChainGraph) -> None:
         worker = get_current_worker()
@@ -213,9 +225,3 @@ class ForestScreen(PictureScreen):
                                      describe.Tone.STRONG))  # fmt: skip
             rows += [*describe.outside_rows(self.graph, image), describe.breaks_row(self.graph, image)]
         return rows
-
-
-def first_image(graph: ChainGraph) -> ImageId | None:
-    """Give the image on which the cursor starts: the active layer of the longest chain."""
-    leaves = [i for i in graph.leaves() if graph[i].readable] or list(graph)
-    return max(leaves, key=lambda i: len(graph.chain(i)), default=None)
