@@ -12,6 +12,7 @@ from backchain.jobs import JobProgress, JobState, Phase
 from backchain.plan import Hazard, Severity, gravest_first
 from backchain_tui import describe, plan_words
 from backchain_tui.describe import Tone
+from backchain_tui.diagram.picture import Picture
 from backchain_tui.plan_text import plan_text
 from tests.tui.builders import commit, five, forest, image, pull, rebase, sibling_hazard
 
@@ -102,3 +103,14 @@ def test_the_closing_line() -> None:
     progress = JobProgress(JobState.DONE, Phase.VERIFYING, 18, 18, 1_258_291, 1_258_291, 0.0, None, 3.1, True)
     done = plan_words.closing(commit(five(), "RootBase", "Snap-3"), progress)
     assert done == "Done: 18 clusters, 1.2 MiB in 3.1 s. Snap-1, Snap-2 and Snap-3 are invalid now; nothing needs them."
+
+
+def test_what_is_invalid_by_now_breaks_no_more() -> None:
+    plan = commit(five(), "RootBase", "Snap-3", (1, 2, 3))
+    done, base = plan.after, plan.target
+    assert len(done.overlays_of(base)) == 2
+    assert describe.breaks_row(done, base).text == "Snap-4 would break"
+    picture = Picture()
+    picture.graph = done
+    lit = picture.view(base, blast=True, in_use=frozenset()).blast
+    assert {done[i].label for i in lit} == {"Snap-4"}

@@ -174,8 +174,8 @@ def base_text(graph: ChainGraph, image: ImageId, base: ImageId) -> str:
 
 
 def breaks_row(graph: ChainGraph, image: ImageId) -> Row:
-    """Say which images would break if this one changed."""
-    victims = sorted(graph.dependents(image), key=lambda i: str(graph[i].path))
+    """Say which images would break if this one changed; those that are invalid by now cannot."""
+    victims = graph.without_invalid_links().dependents(image)
     if not victims:
         return Row("if changed", "nothing else breaks", Tone.GOOD)
     return Row("if changed", f"{labels(graph, victims)} would break", Tone.WARN)

@@ -84,7 +84,7 @@ class Picture:
         breaks: frozenset[ImageId] = frozenset()
         if self.graph is not None and cursor is not None and cursor in self.graph:
             lit = frozenset(self.graph.chain(cursor)) if self.plan is None else lit
-            breaks = self.graph.dependents(cursor) if blast else breaks
+            breaks = self.graph.without_invalid_links().dependents(cursor) if blast else breaks
         return View(
             cursor, lit, breaks, self.marks, in_use, self.sparklines, self.progress, self.phase, self.busy,
             self.settled, self.pending, self.removed,
