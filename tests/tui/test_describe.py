@@ -114,3 +114,8 @@ def test_what_is_invalid_by_now_breaks_no_more() -> None:
     picture.graph = done
     lit = picture.view(base, blast=True, in_use=frozenset()).blast
     assert {done[i].label for i in lit} == {"Snap-4"}
+
+
+def test_images_are_named_in_the_order_in_which_people_count_them() -> None:
+    graph = forest({"base": None, **{f"web-{n}": "base" for n in range(1, 12)}})
+    assert describe.labels(graph, graph.leaves()) == "web-1, web-2, web-3 and 8 more"

@@ -67,8 +67,8 @@ def unmapped(info: ImageInfo, *, own: bool) -> str:
 
 
 def labels(graph: ChainGraph, images: Iterable[ImageId]) -> str:
-    """Join the names of images for a sentence, those nearest to the base first."""
-    ordered = sorted(images, key=lambda i: (len(graph.chain(i)), str(graph[i].path)))
+    """Join the names of images for a sentence, those nearest to the base first, web-2 before web-10."""
+    ordered = sorted(images, key=lambda i: (len(graph.chain(i)), fmt.natural(str(graph[i].path))))
     return fmt.names([graph[i].label for i in ordered])
 
 
