@@ -262,6 +262,8 @@ async def test_cancel_leaves_the_chain_as_it_reads(tmp_path: Path) -> None:
         await finish(app, pilot)
         assert "the chain reads the same as before" in text_of(app, "#job")
         assert "RootBase holds a part: see ! in the forest." in text_of(app, "#job")
+        assert "The plan that did not come to its end:" in text_of(app, "#plan")
+        assert "cancelled: the lower row was not reached" in text_of(app, "#picture")
         assert screen.job_run is not None
         assert screen.job_run.job.state is JobState.CANCELLED
     assert qemu.view(paths["Snap-4"]) == view

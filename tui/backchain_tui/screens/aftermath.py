@@ -170,6 +170,7 @@ class AftermathScreen(PreviewScreen):
         self._leftovers, self._next = (), False
         self.query_one("#job", JobPanel).display = False
         self.diagram.strike(())
+        self.picture.border_subtitle = ""
         self.show_forest()
         self.panes.choose(0)
         self.replan()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from textual.timer import Timer
 
     from backchain.graph import ChainGraph
+    from backchain.jobs import Job
     from backchain.operations import Operation
     from backchain.plan import Plan
     from backchain_tui.choice import Choice
@@ -189,7 +190,7 @@ class PreviewScreen(RunningScreen):
         hazards = plan_words.hazard_rows(self.plan, ascii_only=self.backchain.ascii_only)
         heading = plan_words.hazard_heading(self.plan)
         if self.job_run is not None:
-            heading = Row("", "The plan that was run:" if self.ended else "The plan that is run:")
+            heading = self._run_heading(self.job_run.job)
         urgent = bool(self.plan.stopping())
         return [
             heading,
@@ -198,6 +199,14 @@ class PreviewScreen(RunningScreen):
             *plan_words.plan_rows(self.plan, self._free),
             *([] if urgent else hazards),
         ]
+
+    def _run_heading(self, job: Job) -> Row:
+        """Say what the plan is to the last job, which may have failed, and may be the removal of leftovers."""
+        if not self.ended:
+            return Row("", "The plan that is run:")
+        if job.plan is self.plan and job.error is not None:
+            return Row("", "The plan that did not come to its end:", Tone.BAD)
+        return Row("", "The plan that was run:")
 
     def _waiting_rows(self) -> list[Row]:
         """Say why there is no plan."""
@@ -246,6 +255,7 @@ class PreviewScreen(RunningScreen):
 
     def job_over(self) -> None:
         """Read the images anew: their sizes and links are no longer those of the plan."""
+        self.show_rows()
         in_background(self, self.agenda.read, self._take_in, lambda _: None)
 
     def _take_in(self, graph: ChainGraph) -> None:

@@ -191,6 +191,8 @@ class RunningScreen(PictureScreen):
         plan = run.job.plan
         self.query_one("#job", JobPanel).show(plan.operation.name, run.job.progress(), text, end=end)
         self.query_one(TitleBar).tell(plan_words.title(plan), word)
+        if plan is self.plan:
+            self.picture.border_subtitle = "" if end == "good" else f"{word}: the lower row was not reached"
 
     def action_pause(self) -> None:
         """Stop before the next cluster."""
