@@ -184,6 +184,8 @@ async def test_the_help_tells_every_word_on_the_boxes(tmp_path: Path) -> None:
         words = words_of(app, "#help")
         for word in (*Badge, *Mark):
             assert f"{word} {word.meaning}" in words
+        assert "◉ IN USE Another process" in words
+        assert "T top The uppermost image" in words
     for glyphs in (UNICODE, ASCII):
         assert set(glyphs.signs) == set(Badge)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class _Word(StrEnum):
@@ -49,6 +52,11 @@ class Mark(_Word):
     IMAGE = "image", "The image that a pull fills, or that a rebase gives another backing file."
 
 
-def meanings() -> list[tuple[str, str]]:
-    """Give every word that can be on a box, with what it means."""
-    return [(word.value, word.meaning) for kind in (Badge, Mark) for word in kind]
+def meanings(signs: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Give every word that can be on a box, behind the sign that a pill bears in its place, with what it means.
+
+    Args:
+        signs: The signs, by badge; a mark's is its first letter.
+    """
+    words = [(word, signs.get(word, " ")) for word in Badge] + [(word, word[:1].upper()) for word in Mark]
+    return [(f"{sign} {word}", word.meaning) for word, sign in words]

@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from backchain_tui.actions import Where, valid_actions
 from backchain_tui.badges import meanings
 from backchain_tui.describe import Row, Tone
+from backchain_tui.diagram.glyphs import glyph_set
 from backchain_tui.widgets.bars import key_label
 from backchain_tui.widgets.rows import RowsPanel
 
@@ -55,6 +56,7 @@ class HelpScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Fill it."""
+        signs = glyph_set(ascii_only=self.app.has_class("-ascii")).signs
         keys = [Row(key_label(a), f"{a.text}: {a.help}") for a in valid_actions(self._now)]
         panel = self.query_one("#help-rows", RowsPanel)
         panel.show(
@@ -66,8 +68,8 @@ class HelpScreen(ModalScreen[None]):
                 *_DIAGRAM,
                 *_MAP,
                 Row("", ""),
-                Row("", "Words on the boxes", Tone.STRONG),
-                *(Row(word, meaning) for word, meaning in meanings()),
+                Row("", "Words on the boxes, and the signs of the smallest boxes", Tone.STRONG),
+                *(Row(word, meaning) for word, meaning in meanings(signs)),
             ]
         )
         panel.focus()
