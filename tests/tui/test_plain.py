@@ -11,6 +11,7 @@ from textual.scrollbar import ScrollBar
 from backchain.lab import make_lab
 from backchain_tui.recovery_words import headline
 from backchain_tui.screens.advisor import AdvisorScreen, WayCard
+from backchain_tui.screens.help import HelpScreen
 from backchain_tui.screens.naming import NamingScreen
 from backchain_tui.screens.picker import Picker
 from backchain_tui.screens.question import Question
@@ -52,6 +53,16 @@ async def test_dialogs_in_ascii(tmp_path: Path, image: str, keys: str, screen: t
         assert isinstance(app.screen, screen)
         shown = await painted(app, pilot)
         assert word in shown
+        assert shown.isascii(), shown
+
+
+async def test_the_help_in_ascii(tmp_path: Path) -> None:
+    figure(tmp_path)
+    async with running(tmp_path, size=(120, 80), ascii_only=True) as (app, pilot):
+        await pilot.press("question_mark")
+        assert isinstance(app.screen, HelpScreen)
+        shown = await painted(app, pilot)
+        assert "shift arrows" in shown
         assert shown.isascii(), shown
 
 

@@ -39,3 +39,12 @@ async def test_the_columns_stay_in_line_around_a_row_without_label(tmp_path: Pat
         details = text_of(app, "#details")
         assert "base is missing: the file does not exist" in details
         assert column(details, "qcow2 v3") == column(details, "nothing else breaks")
+
+
+async def test_below_an_empty_row_the_columns_are_others(tmp_path: Path) -> None:
+    branches(tmp_path)
+    async with running(tmp_path, size=(120, 80)) as (app, pilot):
+        await pilot.press("question_mark")
+        await pilot.pause()
+        shown = text_of(app, "#help")
+        assert column(shown, "Commit: ") == column(shown, "Scroll the diagram") < column(shown, "It backs nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
@@ -19,7 +20,7 @@ from backchain_tui.theme import Depth, depth_of
 from backchain_tui.widgets.scrollbars import keep_to_ascii
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import RenderableType
     from textual.app import ComposeResult
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 class RowsPanel(VerticalScroll):
     """Shows `Row`s: labels in a narrow column, long texts folded, a row without a label over the whole width.
 
-    The columns of all rows are in line, also where a row without a label parts them; a hazard has only its glyph in
-    the first one.
+    The columns are in line down to the next empty row, also where a row without a label parts them; a hazard has only
+    its glyph in the first one.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {"rows--label", *(f"rows--{tone}" for tone in Tone)}
@@ -75,11 +76,12 @@ class RowsPanel(VerticalScroll):
         hazards = False
         label_style = self._style("label")
         plain = self.app.has_class("-ascii")
-        width = max((cell_len(row.label) for row in self._rows if not _sign(row)), default=0)
-        for row in self._rows:
-            words = ascii_text(row.text) if plain else row.text
-            text = Text(words, style=self._style(row.tone))
+        rows = [Row(ascii_text(r.label), ascii_text(r.text), r.tone) for r in self._rows] if plain else self._rows
+        width = _label_width(rows)
+        for number, row in enumerate(rows):
+            text = Text(row.text, style=self._style(row.tone))
             if not row.label:
+                width = width if row.text else _label_width(rows[number + 1 :])
                 parts.append(text)
                 table = None
                 continue
@@ -89,7 +91,7 @@ class RowsPanel(VerticalScroll):
                 table = _grid(0 if hazards else width, gap=1 if hazards else 2)
                 parts.append(table)
             if sign:  # the code leads the text: as a column it would leave that no room
-                table.add_row(Text(sign, style=text.style), Text(f"{row.label[2:]}: {words}", style=text.style))
+                table.add_row(Text(sign, style=text.style), Text(f"{row.label[2:]}: {row.text}", style=text.style))
                 continue
             style = label_style if row.tone not in {Tone.BAD, Tone.WARN} else text.style
             table.add_row(Text(row.label, style=style), text)
@@ -100,6 +102,12 @@ def _sign(row: Row) -> str:
     """Give the glyph that stands before the code of a hazard; empty where a row is none."""
     sign, space, code = row.label.partition(" ")
     return sign if space and code and len(sign) == 1 and row.tone in {Tone.BAD, Tone.WARN} else ""
+
+
+def _label_width(rows: Sequence[Row]) -> int:
+    """Give the width of the widest label down to the next empty row."""
+    block = takewhile(lambda row: row.label or row.text, rows)
+    return max((cell_len(row.label) for row in block if not _sign(row)), default=0)
 
 
 def _grid(width: int, *, gap: int) -> Table:
