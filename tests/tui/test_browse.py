@@ -45,6 +45,16 @@ async def test_the_forest_is_read_and_the_cursor_walks(tmp_path: Path) -> None:
         assert "8 MiB (8,388,608 bytes)" in text_of(app, "#details")
 
 
+async def test_the_details_say_what_is_in_use(tmp_path: Path) -> None:
+    paths = branches(tmp_path)
+    with qemu.held_open(paths["Web"]):
+        async with running(tmp_path) as (app, pilot):
+            await put_cursor(app, pilot, "Web")
+            assert "in use another process has it open" in words_of(app, "#details")
+            await put_cursor(app, pilot, "Mail")
+            assert "in use" not in words_of(app, "#details")
+
+
 async def test_the_map_tells_which_layer_provides_a_cluster(tmp_path: Path) -> None:
     figure(tmp_path)
     async with running(tmp_path) as (app, pilot):

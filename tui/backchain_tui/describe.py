@@ -82,19 +82,21 @@ def role(graph: ChainGraph, image: ImageId) -> str:
     return "active layer" if not overlays else "intermediate layer"
 
 
-def image_rows(graph: ChainGraph, image: ImageId, *, exact: bool = False) -> list[Row]:
+def image_rows(graph: ChainGraph, image: ImageId, *, exact: bool = False, in_use: bool = False) -> list[Row]:
     """Tell all that is known of one image.
 
     Args:
         graph: The forest.
         image: The image under the cursor.
         exact: Give sizes to the byte as well.
+        in_use: Another process has it open.
     """
     info = graph[image]
     size = fmt.exact if exact else fmt.size
     rows = [
         Row("", f"{info.name} · {role(graph, image)}", Tone.STRONG),
         *_problem_rows(info),
+        *([Row("in use", "another process has it open", Tone.WARN)] if in_use else []),
         *outside_rows(graph, image),
         Row("path", info.display_path),
         Row("format", _format_text(info)),

@@ -180,7 +180,8 @@ class ForestScreen(PictureScreen):
             details.show([])
             self.no_map("No image here. Name images or folders on the command line.")
         else:
-            details.show(describe.image_rows(self.graph, image, exact=self._exact))
+            in_use = image in self.session.in_use
+            details.show(describe.image_rows(self.graph, image, exact=self._exact, in_use=in_use))
             self.update_map()
         self.refresh_bindings()
 
