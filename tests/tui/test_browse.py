@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +19,6 @@ from backchain_tui.widgets.bars import KeyBar
 from backchain_tui.widgets.cluster_map import ClusterMap
 from tests.core import qemu
 from tests.tui.driving import MIB, branches, figure, label, picture, put_cursor, running, text_of, until, words_of
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_first_paint_waits_for_neither_numpy_nor_networkx() -> None:
@@ -43,6 +40,16 @@ async def test_the_forest_is_read_and_the_cursor_walks(tmp_path: Path) -> None:
         assert "8 MiB (8,388,608 bytes)" not in details
         await pilot.press("e")
         assert "8 MiB (8,388,608 bytes)" in text_of(app, "#details")
+
+
+async def test_the_title_names_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "vm"
+    (folder / "old").mkdir(parents=True)
+    branches(folder)
+    for place, given, shown in ((folder, ".", folder), (folder / "old", "..", folder), (tmp_path, "vm", "vm")):
+        monkeypatch.chdir(place)
+        async with running(Path(given), size=(240, 40)) as (app, _):
+            assert f"{shown}: 3 images in 1 tree" in text_of(app, "TitleBar")
 
 
 async def test_the_details_say_what_is_in_use(tmp_path: Path) -> None:

@@ -155,7 +155,8 @@ class ForestScreen(PictureScreen):
     def _title(self, graph: ChainGraph) -> None:
         trees = len(graph.trees())
         text = f"{fmt.counted(len(graph), 'image')} in {fmt.counted(trees, 'tree')}"
-        places = fmt.names([printable(str(p)) for p in self.session.paths], at_most=2)
+        paths = (p if p.name.strip(".") else p.resolve() for p in self.session.paths)  # not "." for this folder
+        places = fmt.names([printable(str(p)) for p in paths], at_most=2)
         broken = fmt.counted(len(graph.interrupted), "interrupted job") if graph.interrupted else ""
         notes = [f"! {broken}" if broken else "", "lab" if self.session.lab else ""]
         self.query_one(TitleBar).tell(f"{places}: {text}", " · ".join(filter(None, notes)))
