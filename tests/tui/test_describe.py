@@ -72,6 +72,12 @@ def test_what_cannot_be_counted_is_not_called_nothing(
     assert ("from" in plan_text(plan).split()) is (known and bool(plan.copies))
 
 
+def test_of_a_chain_that_cannot_be_read_nothing_is_said_to_read_as_before() -> None:
+    plan = replace(pull(five(), "Snap-4", None), hazards=(Hazard("missing-backing", Severity.BLOCK, (), "lost"),))
+    assert not plan_words.counted(plan)
+    assert "as before" not in " ".join(plan_words.plan_sentences(plan))
+
+
 def test_what_stops_the_run_comes_first() -> None:
     warn = Hazard("base-grows", Severity.WARN, (), "it grows")
     confirm = Hazard("internal-snapshots", Severity.CONFIRM, (), "snapshots")

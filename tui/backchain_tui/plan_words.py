@@ -158,6 +158,8 @@ def _commit_sentences(plan: Plan) -> Iterator[str]:
 
 
 def _survivors(plan: Plan) -> Iterator[str]:
+    if not counted(plan):
+        return  # of a chain that cannot be read nobody knows how it reads
     if _is_doubtful(plan):
         yield f"Nothing shows that {plan.before[plan.target].label} reads as before then."
     elif plan.removable:
