@@ -131,6 +131,32 @@ async def test_a_range_that_cannot_be_is_refused_with_the_reason(tmp_path: Path,
             assert len(app._notifications) == 1
 
 
+@pytest.mark.parametrize("key", ["r", "s", "d", "f", "i"])
+async def test_what_cannot_be_done_with_a_missing_image_is_refused_with_the_reason(tmp_path: Path, key: str) -> None:
+    paths = branches(tmp_path)
+    paths["Golden"].unlink()
+    async with running(tmp_path) as (app, pilot):
+        await put_cursor(app, pilot, "Golden")
+        await pilot.press(key)
+        assert isinstance(app.screen, BrowseScreen)
+        assert [n.message for n in app._notifications] == ["Golden is missing; f on Mail looks for a repair."]
+
+
+async def test_a_raw_image_is_not_rebased_and_a_sound_link_not_mended(tmp_path: Path) -> None:
+    raw, overlay = tmp_path / "disk.img", tmp_path / "overlay.qcow2"
+    raw.write_bytes(bytes(MIB))
+    qemu.create(overlay, MIB, backing=raw, backing_format="raw")
+    async with running(tmp_path) as (app, pilot):
+        await put_cursor(app, pilot, "disk")
+        await pilot.press("r")
+        assert [n.message for n in app._notifications] == ["disk is raw: it can have no backing file."]
+        await put_cursor(app, pilot, "overlay")
+        await pilot.press("f")
+        assert len(app._notifications) == 1, "there is nothing to say"
+        await pilot.press("r")
+        assert isinstance(app.screen, OperationScreen)
+
+
 async def test_a_path_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     from backchain_tui.app import BackchainApp
 

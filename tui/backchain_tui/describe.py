@@ -151,6 +151,15 @@ def range_fault(graph: ChainGraph, image: ImageId) -> str:
     return ""
 
 
+def image_fault(graph: ChainGraph, image: ImageId) -> str:
+    """Say why an image can be neither rebased nor worked on otherwise; empty when it can."""
+    info = graph[image]
+    if info.readable:
+        return "" if info.format == "qcow2" else f"{info.label} is {info.format}: it can have no backing file"
+    lost = [graph[i].label for i in graph.overlays_of(image) if link_fault(graph, i)]
+    return unmapped(info, own=True) + (f"; f on {lost[0]} looks for a repair" if lost else "")
+
+
 def suggestion_text(suggestion: Suggestion) -> str:
     """Say in one line what speaks for a repair, and how sure it is."""
     backing = suggestion.operation.backing

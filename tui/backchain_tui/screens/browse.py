@@ -16,7 +16,7 @@ from backchain_tui.recovery_words import headline, sentence, story, tidied_text,
 from backchain_tui.screens.forest import ForestScreen
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from textual.binding import BindingType
@@ -38,6 +38,7 @@ class BrowseScreen(ForestScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings(Where.OPERATION),
         Binding("c,p", "refuse_range", "Why not", show=False),  # comes to it where the table's own are not valid
+        Binding("r,s,d,f,i", "refuse_image", "Why not", show=False),  # likewise
     ]
 
     # --- operations -----------------------------------------------------------------------------------------------
@@ -52,9 +53,16 @@ class BrowseScreen(ForestScreen):
 
     def action_refuse_range(self) -> None:
         """Say why the image under the cursor can have no range."""
-        image = self.image()
-        if self.graph is not None and image is not None and image in self.graph:
-            self.notify(f"{describe.range_fault(self.graph, image)}.", severity="warning", markup=False, timeout=4)
+        self._refuse(describe.range_fault)
+
+    def action_refuse_image(self) -> None:
+        """Say why nothing else can be done with the image under the cursor."""
+        self._refuse(describe.image_fault)
+
+    def _refuse(self, find: Callable[[ChainGraph, ImageId], str]) -> None:
+        image, graph = self.image(), self.graph
+        if graph is not None and image is not None and image in graph and (fault := find(graph, image)):
+            self.notify(f"{fault}.", severity="warning", markup=False, timeout=4)
 
     def _begin_range(self, kind: type[Commit | Pull]) -> None:
         from backchain_tui.choice import RangeChoice
