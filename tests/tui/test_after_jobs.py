@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 from textual.widgets import Input
 
+from backchain_tui.app import BackchainApp
 from backchain_tui.screens.browse import BrowseScreen
 from tests.core import qemu
-from tests.tui.driving import MIB, ended_well, figure, label, planned, put_cursor, running, text_of, until, words_of
+from tests.tui.driving import (
+    MIB,
+    ended_well,
+    figure,
+    label,
+    picture,
+    planned,
+    put_cursor,
+    running,
+    text_of,
+    until,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +139,21 @@ async def test_the_map_keeps_its_zoom_when_a_job_is_over(tmp_path: Path) -> None
         assert after is not None
         assert after.clusters_per_cell == before.clusters_per_cell < 67
         assert after.cursor == before.cursor > 0
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+async def test_a_note_does_not_hide_the_last_words_on_a_job(tmp_path: Path, size: tuple[int, int]) -> None:
+    figure(tmp_path)
+    app = BackchainApp([tmp_path], frames=0)
+    async with app.run_test(size=size, notifications=True) as pilot:
+        await until(pilot, lambda: picture(app).image() is not None)
+        await pilot.press("c")
+        await planned(app, pilot)
+        await pilot.press("enter", "enter")
+        screen = await ended_well(app, pilot)
+        screen.notify("All of it is done.", title="rebasing the overlays of sn2")
+        async with asyncio.timeout(5):
+            while not any("All of it is done." in strip.text for strip in app.screen._compositor.render_strips()):
+                await pilot.pause(0.05)
+        assert "D removes them." in words_of(app, "#job")
+        assert "Snap-1, Snap-2 and Snap-3 are invalid now; nothing needs them." in words_of(app, "#job")
