@@ -8,9 +8,10 @@ import pytest
 from textual.widgets import Button, Input
 
 from backchain_tui.describe import Row
+from backchain_tui.screens.naming import NamingScreen
 from backchain_tui.screens.question import Answer, Question
 from backchain_tui.widgets.rows import RowsPanel
-from tests.tui.driving import branches, running
+from tests.tui.driving import branches, picture, running
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,3 +91,29 @@ async def test_a_long_text_leaves_the_answers_whole(tmp_path: Path, size: tuple[
         for part in (*question.query(Button), *question.query(Input)):
             assert part.region.height == 3
             assert box.contains_region(part.region), part
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("size", [(40, 12), (60, 15)])
+async def test_a_tiny_window_shows_the_answers(tmp_path: Path, size: tuple[int, int], *, ascii_only: bool) -> None:
+    branches(tmp_path)
+    async with running(tmp_path, size=(120, 40), ascii_only=ascii_only) as (app, pilot):
+        graph = picture(app).graph
+        assert graph is not None
+        for dialog in (
+            Question("Which?", LONG, ANSWERS),
+            Question("Which?", LONG, ANSWERS, code="needed-file"),
+            NamingScreen(graph[graph.leaves()[0]]),
+        ):
+            await pilot.resize_terminal(120, 40)
+            app.push_screen(dialog)
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            box = dialog.query_one("#question").content_region
+            for part in (*dialog.query(Button), *dialog.query(Input)):
+                assert part.region.height == 1
+                assert box.contains_region(part.region), part
+                assert app.screen.region.contains_region(part.region), part
+            panel = next(iter(dialog.query(RowsPanel)), None)
+            assert panel is None or panel.max_scroll_y > 0, "the text is scrolled as far as it goes"
+            await pilot.press("escape")

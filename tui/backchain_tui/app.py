@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from textual import events
     from textual.screen import Screen
 
 FRAMES = 15.0
@@ -35,6 +36,10 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _ANSI_PAIR = ("ansi-dark", "ansi-light")
 """Textual's themes that leave the colours to the terminal."""
+
+
+_TINY = 18
+"""Rows below which a dialog has no room for frames within it."""
 
 
 class BackchainApp(App[None]):
@@ -88,6 +93,10 @@ class BackchainApp(App[None]):
         if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
             for number in _STOP_SIGNALS:
                 asyncio.get_running_loop().add_signal_handler(number, self._stop)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Take the frames off what stands in dialogs where they would push the answers out of the window."""
+        self.set_class(event.size.height < _TINY, "-tiny")
 
     def switch_theme(self) -> None:
         """Switch between dark and light."""
