@@ -201,3 +201,9 @@ def test_a_long_name_keeps_both_ends() -> None:
     assert "backup-of" in picture
     assert "…" in picture
     assert "01-31" in picture
+
+
+def test_where_nothing_was_to_copy_nothing_is_said_to_be_copied() -> None:
+    done = operation(lambda: rebase(four(), "sn3", "sn1", [0]), settled=True)
+    assert "nothing copied" in done
+    assert done.count("copied") == 1

@@ -111,4 +111,4 @@ def _words(plan: Plan) -> tuple[str, str]:
     running, over = _WORDS.get(type(operation), _OTHER_WORDS)
     if not plan_words.counted(plan):
         return " cannot be counted ", over
-    return (running, over) if plan.clusters else (" nothing to copy ", over)
+    return (running, over) if plan.clusters else (" nothing to copy ", " nothing copied ")
