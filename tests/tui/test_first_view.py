@@ -60,3 +60,20 @@ async def test_where_all_is_one_long_chain_its_active_layer_is_shown(tmp_path: P
 )
 def test_a_window_that_goes_back_goes_all_the_way_if_that_will_do(box: Rect, now: int, then: int) -> None:
     assert window_on(box, Size(50, 20), Offset(now, 0)) == (then, 0)
+
+
+async def test_the_cursor_stays_beside_an_image_that_is_gone(tmp_path: Path) -> None:
+    chain(tmp_path, "long", 5)
+    chain(tmp_path, "web", 3)
+    async with running(tmp_path) as (app, pilot):
+        await put_cursor(app, pilot, "web-2")
+        (tmp_path / "web-2.qcow2").unlink()
+        await pilot.press("f5")
+        await until(pilot, lambda: label(app) != "web-2")
+        assert label(app) == "web-1"
+        await put_cursor(app, pilot, "web-0")
+        qemu.run("qemu-img", "rebase", "-u", "-f", "qcow2", "-b", "", tmp_path / "web-1.qcow2")
+        (tmp_path / "web-0.qcow2").unlink()
+        await pilot.press("f5")
+        await until(pilot, lambda: len(picture(app).graph or ()) == 6)
+        assert label(app) == "web-1"

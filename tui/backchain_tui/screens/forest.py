@@ -101,10 +101,11 @@ class ForestScreen(PictureScreen):
 
     async def on_forest_screen_graph_read(self, message: GraphRead) -> None:
         """Show the forest; the cursor stays, or starts on an active layer of the largest tree."""
-        graph = self.graph = message.graph
+        old, graph = self.graph, message.graph
+        self.graph = graph
         diagram = self.diagram or await self.mount_diagram()
         if diagram.cursor is None or diagram.cursor not in graph:
-            start = self._first_image(graph)
+            start = self._beside(old, diagram.cursor) or self._first_image(graph)
             if start is not None:
                 diagram.cursor = start
         diagram.in_use = self.session.in_use
@@ -120,6 +121,13 @@ class ForestScreen(PictureScreen):
         if graph.interrupted:
             what = fmt.names([headline(r) for r in graph.interrupted], at_most=2)
             self.notify(f"{what}. Press ! to finish or undo it.", title="Interrupted", severity="warning", markup=False)
+
+    def _beside(self, old: ChainGraph | None, image: ImageId | None) -> ImageId | None:
+        """Give the image that lay next to one that is gone: an overlay of it, or the nearest below it."""
+        if old is None or image is None or image not in old:
+            return None
+        near = (*old.overlays_of(image), *old.chain(image)[1:])
+        return next((i for i in near if self.graph is not None and i in self.graph), None)
 
     def _first_image(self, graph: ChainGraph) -> ImageId | None:
         """Give the image on which the cursor starts: one that shows as much of the forest as there is room for."""
