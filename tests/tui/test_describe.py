@@ -109,6 +109,9 @@ def test_the_closing_line() -> None:
     progress = JobProgress(JobState.DONE, Phase.VERIFYING, 18, 18, 1_258_291, 1_258_291, 0.0, None, 3.1, True)
     done = plan_words.closing(commit(five(), "RootBase", "Snap-3"), progress)
     assert done == "Done: 18 clusters, 1.2 MiB in 3.1 s. Snap-1, Snap-2 and Snap-3 are invalid now; nothing needs them."
+    nothing = replace(progress, clusters=0, bytes=0, seconds=0.1)
+    text = plan_words.closing(pull(five(), "Snap-4", "RootBase"), nothing)
+    assert text.startswith("Done in 0.1 s: there was nothing to copy. Nothing needs Snap-1")
 
 
 def test_what_is_invalid_by_now_breaks_no_more() -> None:

@@ -274,9 +274,9 @@ def closing(plan: Plan, progress: JobProgress) -> str:
     if isinstance(operation, Delete):
         many = len(operation.images) > 1
         return f"Done: {labels(graph, operation.images)} {'are' if many else 'is'} removed."
-    done = (
-        f"{fmt.counted(progress.clusters, 'cluster')}, {fmt.size(progress.bytes)} in {fmt.duration(progress.seconds)}"
-    )
+    took = fmt.duration(progress.seconds)
+    copied = f"{fmt.counted(progress.clusters, 'cluster')}, {fmt.size(progress.bytes)} in {took}"
+    done = f"Done: {copied}." if progress.clusters else f"Done in {took}: there was nothing to copy."
     if plan.invalidated:
         many = len(plan.invalidated) > 1
         state, them = ("are invalid now", "them") if many else ("is invalid now", "it")
@@ -290,7 +290,7 @@ def closing(plan: Plan, progress: JobProgress) -> str:
         rest = f"Nothing needs {labels(graph, plan.removable)} any more."
     else:
         rest = "Every image reads as before."
-    return f"Done: {done}. {rest}"
+    return f"{done} {rest}"
 
 
 def verified_words(extent: str) -> str:
