@@ -6,7 +6,9 @@ Neither numpy nor networkx nor the dialogs are imported here: the first paint co
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
@@ -37,6 +39,9 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ANSI_PAIR = ("ansi-dark", "ansi-light")
 """Textual's themes that leave the colours to the terminal."""
 
+
+_LOOK = 0.5
+"""Seconds between two looks whether the terminal is still there; what is drawn for none piles up soon."""
 
 _TINY = 18
 """Rows below which a dialog has no room for frames within it."""
@@ -93,6 +98,14 @@ class BackchainApp(App[None]):
         if threading.current_thread() is threading.main_thread():  # no other may say what a signal does
             for number in _STOP_SIGNALS:
                 asyncio.get_running_loop().add_signal_handler(number, self._stop)
+        if not self.is_headless and _has_terminal():
+            self._look = self.set_interval(_LOOK, self._look_for_terminal)
+
+    def _look_for_terminal(self) -> None:
+        """Leave when the terminal is gone: SIGHUP may go to another process alone, such as make or a shell above."""
+        if not _has_terminal():
+            self._look.stop()
+            self._stop()
 
     def on_resize(self, event: events.Resize) -> None:
         """Take the frames off what stands in dialogs where they would push the answers out of the window."""
@@ -138,3 +151,11 @@ class BackchainApp(App[None]):
     def _stop(self) -> None:
         """Leave because a signal says so, as the command line does: cancelled, and the terminal as it was."""
         self._leave(JobCancelledError.exit_code)
+
+
+def _has_terminal() -> bool:
+    """Say whether the keys still come from a terminal; one that was closed is none any more."""
+    try:
+        return sys.__stdin__ is not None and os.isatty(sys.__stdin__.fileno())
+    except (OSError, ValueError):
+        return False
