@@ -331,6 +331,8 @@ def test_symlinked_folders_are_noted_unless_they_are_searched_anyway(tmp_path: P
 @contextmanager
 def as_nobody() -> Iterator[Path]:
     """Give a folder that everybody may enter, and be a user without rights of his own in the block."""
+    import networkx  # noqa: F401 - Python itself may lie where nobody may look
+
     folder = Path(tempfile.mkdtemp(prefix="backchain-test-"))
     folder.chmod(0o755)
     user = os.geteuid()

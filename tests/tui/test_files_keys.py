@@ -249,9 +249,9 @@ async def test_the_advisor_compares_the_ways_and_recommends_the_cheapest(tmp_pat
         await pilot.press("d")
         screen = await advised(app, pilot)
         down, up, flatten = (words_of(app, f"#way-{n}") for n in range(3))
-        assert "Commit Snap-2 into Snap-1 (Method 1)." in down
+        assert "Commit Snap-2 into Snap-1." in down
         assert "invalid Snap-2" in down
-        assert "Rebase Snap-3 onto Snap-1 (Method 2)." in up
+        assert "Rebase Snap-3 onto Snap-1." in up
         assert "invalid nothing" in up
         assert "recommended" in up
         assert "Pull everything into Snap-3, which then stands alone." in flatten

@@ -291,7 +291,7 @@ async def test_leaving_during_a_job_asks_first(tmp_path: Path, key: str) -> None
         screen = await start_slowly(app, pilot)
         await pilot.press(key)
         await asked(app, pilot)
-        told = "A job is running. Leaving cancels it. The chain then reads the same as before."
+        told = "A job is under way. Leaving cancels it. The chain then reads the same as before."
         assert words_of(app, "#question-rows") == told
         await pilot.press("enter")
         assert app.screen is screen

@@ -107,16 +107,16 @@ def _action(
 ACTIONS: tuple[Action, ...] = (
     _action(
         "commit", "c", (Where.BROWSE, Where.OVERLAY), "Commit",
-        "Merge this image, and layers below it, down into one of the images that back it (Figure 4). On the active "
+        "Merge this image, and layers below it, down into one of the images that back it. On the active "
         "layer of a longer chain the range begins below it; tab and an arrow take it in, too.", rank=1,
     ),
     _action(
         "pull", "p", (Where.BROWSE, Where.OVERLAY), "Pull",
-        "Copy what the layers below hold up into this image, which then needs fewer of them (Figure 5).", rank=1,
+        "Copy what the layers below hold up into this image, which then needs fewer of them.", rank=1,
     ),
     _action(
         "rebase", "r", (Where.BROWSE, Where.QCOW2), "Rebase",
-        "Give this image another backing file; what differs is copied into it first (Method (2)).", rank=1,
+        "Give this image another backing file; what differs is copied into it first.", rank=1,
     ),
     _action(
         "snapshot", "s", (Where.BROWSE, Where.IMAGE), "Snapshot",

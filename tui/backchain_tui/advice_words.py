@@ -31,10 +31,10 @@ def what(graph: ChainGraph, image: ImageId, advice: Advice) -> str:
     targets = labels(graph, (p.target for p in plans))
     many = len(plans) > 1
     if advice.way == "down":
-        return f"Commit {label} into {targets} (Method 1)."
+        return f"Commit {label} into {targets}."
     first = plans[0].operation
     if isinstance(first, Rebase) and first.backing is not None:
-        return f"Rebase {targets} onto {graph[first.backing].label} (Method 2)."
+        return f"Rebase {targets} onto {graph[first.backing].label}."
     return f"Pull everything into {targets}, which then stand{'' if many else 's'} alone."
 
 

@@ -132,7 +132,7 @@ class BackchainApp(App[None]):
             self._leave()
         elif not isinstance(self.screen, Question):
             rows = [
-                Row("", "A job is running.", Tone.STRONG),
+                Row("", "A job is under way.", Tone.STRONG),
                 Row("", "Leaving cancels it. The chain then reads the same as before."),
             ]
             answers = [Answer("leave", "Cancel the job and leave", "error"), Answer("stay", "Stay")]

@@ -202,7 +202,7 @@ class RebaseChoice(Choice):
     kind = Rebase
 
     def __init__(self, graph: ChainGraph, image: ImageId, given: Rebase | None = None) -> None:
-        """Start with what Method (2) does: the image is backed by what backs its backing file.
+        """Start with what gets rid of the backing file: the image is backed by what backs its backing file.
 
         Args:
             graph: The forest.

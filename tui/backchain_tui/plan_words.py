@@ -68,7 +68,7 @@ _MEANINGS: dict[type[Operation], str] = {
           "then backed by the base. Nothing becomes invalid.",
     Rebase: "A rebase gives the image another backing file. First every cluster that the image does not hold itself "
             "and that differs between the old and the new backing file is copied into the image. Onto what lies below "
-            "its backing file this is Method (2) of getting rid of that one. Nothing becomes invalid.",
+            "its backing file, it no longer needs that one. Nothing becomes invalid.",
 }  # fmt: skip
 
 

@@ -76,16 +76,14 @@ class AftermathScreen(PreviewScreen):
             run(forced)
         else:
             rows = [Row("", " ".join(plan_words.plan_sentences(plan)))]
-            title, answers = (
-                f"Run this {plan.operation.name}?",
-                [Answer("stay", "Cancel"), Answer("run", "Run", "primary")],
-            )
             if isinstance(plan.operation, Delete):
                 rows += plan_words.plan_rows(plan, None)
-                title, answers = "Remove for good?", [Answer("run", "Remove", "warning"), Answer("stay", "Cancel")]
-            self.app.push_screen(
-                Question(title, rows, answers), lambda answer: run(forced) if answer == "run" else None
-            )
+                answers = [Answer("run", "Remove", "warning"), Answer("stay", "Cancel")]
+                question = Question("Remove for good?", rows, answers)
+            else:
+                answers = [Answer("run", "Run", "primary"), Answer("stay", "Cancel")]
+                question = Question(f"Run this {plan.operation.name}?", rows, answers, ready="run")
+            self.app.push_screen(question, lambda answer: run(forced) if answer == "run" else None)
 
     def explain(self, plan: Plan) -> None:
         """Say what blocks a plan."""

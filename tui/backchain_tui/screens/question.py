@@ -43,17 +43,21 @@ class Question(ModalScreen[str]):
         Binding("end", "text('scroll_end')", "End of the text", show=False),
     ]
 
-    def __init__(self, title: str, rows: Sequence[Row], answers: Sequence[Answer], *, code: str = "") -> None:
+    def __init__(
+        self, title: str, rows: Sequence[Row], answers: Sequence[Answer], *, code: str = "", ready: str = ""
+    ) -> None:  # fmt: skip
         """Ask.
 
         Args:
             title: Heading.
             rows: What it is about.
-            answers: Buttons; the last is the safe one and has the keyboard.
+            answers: Buttons: what goes on first, the safe one last.
             code: What has to be typed before the first answer counts; empty for nothing.
+            ready: Name of the answer that has the keyboard, so that Enter gives it; empty for the safe one.
         """
         super().__init__()
         self._title, self._rows, self._answers, self._code = title, rows, answers, code
+        self._ready = ready or answers[-1].name
         self.set_class(bool(code), "-typed")
 
     def compose(self) -> ComposeResult:
@@ -69,7 +73,7 @@ class Question(ModalScreen[str]):
                     yield Button(answer.text, variant=answer.variant, id=f"answer-{answer.name}")
 
     def on_mount(self) -> None:
-        """Show the rows; the keyboard goes to what has to be typed, else to the safe answer."""
+        """Show the rows; the keyboard goes to what has to be typed, else to an answer."""
         panel = self.query_one("#question-rows", RowsPanel)
         panel.can_focus = False  # nothing would show that the keyboard is there, and no answer would be lit
         panel.show(self._rows)
@@ -77,7 +81,7 @@ class Question(ModalScreen[str]):
             self.query_one(f"#answer-{self._answers[0].name}", Button).disabled = True
             self.query_one(Input).focus()
         else:
-            self.query_one(f"#answer-{self._answers[-1].name}", Button).focus()
+            self.query_one(f"#answer-{self._ready}", Button).focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Allow the first answer once the code is there."""
