@@ -182,7 +182,7 @@ async def test_the_same_input_gives_the_same_frame_and_the_phase_moves_only_colo
         assert text(diagram) == words
         diagram.advance(1.0)
         assert lines(diagram) == first
-        diagram.settle()
+        diagram.settle(None)
         assert "committed" in text(diagram)
         settled = lines(diagram)
         diagram.advance(7.3)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from textual.widgets import Input
 
 from backchain.image import ImageState
+from backchain_tui.formatting import short_size
 from backchain_tui.screens.advisor import AdvisorScreen, WayCard
 from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.naming import NamingScreen
@@ -67,12 +68,16 @@ async def test_a_snapshot_with_the_proposed_name(tmp_path: Path) -> None:
         shown = text_of(app, "#picture")
         assert shown.count("Snap-5") == 2, "in the title and on the lower row alone"
         assert "new and empty" in shown
+        assert "≤" in shown
         assert "the machine must use Snap-5 from then on" in words_of(app, "#plan")
         assert "qemu-img create" in words_of(app, "#commands")
         await pilot.press("enter", "enter")
         await ended_well(app, pilot)
         assert "Snap-5 is backed by Snap-4" in text_of(app, "#job")
         assert "clusters" not in text_of(app, "#job"), "there was nothing to count"
+        size = short_size(qemu.info(tmp_path / "Snap-5.qcow2")["actual-size"])
+        assert f" {size} " in text_of(app, "#picture"), "what is there is no bound"
+        assert "≤" not in text_of(app, "#picture")
         await back(app, pilot, 6)
     made = tmp_path / "Snap-5.qcow2"
     assert qemu.info(made)["backing-filename"] == "Snap-4.qcow2"

@@ -10,6 +10,7 @@ from backchain.image import ImageState
 from backchain.jobs import JobState
 from backchain.operations import Commit, Pull
 from backchain_tui.choice import RangeChoice
+from backchain_tui.formatting import short_size
 from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.question import Question
 from backchain_tui.widgets.job_panel import JobPanel
@@ -72,6 +73,9 @@ async def test_commit_of_the_figure_end_to_end(tmp_path: Path) -> None:
         assert screen.job_run is not None
         assert screen.job_run.job.state is JobState.DONE
         assert "Snap-1, Snap-2 and Snap-3 are invalid now; nothing needs them." in text_of(app, "#job")
+        size = short_size(qemu.info(paths["RootBase"])["actual-size"])
+        below = text_of(app, "#picture").partition("AFTER")[0].splitlines()[-6:]
+        assert any(f" {size} " in line for line in below), (size, below)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, BrowseScreen))
         await until(pilot, lambda: marked(app) == {"Snap-1", "Snap-2", "Snap-3"})

@@ -161,8 +161,10 @@ class OperationScene:
             face = replace(face, role=Role.UNNEEDED, badge=Badge.UNNEEDED)
         elif image == plan.target and image in plan.before:
             face = self._filled(face, view, glyphs)
-        elif image == plan.target:
+        elif image == plan.target and view.size is None:
             face = replace(face, size=glyphs.bound + face.size)
+        elif image == plan.target:
+            face = replace(face, size=formatting.short_size(view.size))
         if image in self._victims:
             return face, Tone.BLAST
         stands = face.role not in {Role.INVALID, Role.UNNEEDED}
@@ -179,9 +181,11 @@ class OperationScene:
                 spark = _merge(spark, other, 1.0 if view.progress is None else view.progress.get(copy.source, 0.0))
         if info.disk_size is None:
             return replace(face, spark=spark)
-        size = info.disk_size + int(plan.growth_bytes * self._progress(view))
+        size = view.size
+        if size is None:
+            size = info.disk_size + int(plan.growth_bytes * self._progress(view))
         share = min(size / info.virtual_size, 1.0) if info.virtual_size else None
-        bound = glyphs.bound if plan.growth_bytes and view.progress is None else ""
+        bound = glyphs.bound if plan.growth_bytes and view.progress is None and view.size is None else ""
         return replace(face, spark=spark, share=share, size=bound + formatting.short_size(size))
 
     def _drained(self, face: Face, view: View) -> Face:

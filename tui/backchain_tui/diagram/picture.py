@@ -34,7 +34,7 @@ class Picture:
         plan: The operation that is shown instead, or None.
         scene: The layout, or None when there is nothing to lay out.
         glyphs: The characters it is drawn in.
-        sparklines, marks, progress, phase, busy, settled, pending, removed: As in `View`.
+        sparklines, marks, progress, phase, busy, settled, pending, removed, size: As in `View`.
     """
 
     def __init__(self) -> None:
@@ -54,6 +54,7 @@ class Picture:
         self.busy = True
         self.settled = False
         self.removed: frozenset[ImageId] = frozenset()
+        self.size: int | None = None
 
     def lay_out(self, zoom: Zoom, width: int, height: int, cursor: ImageId | None = None) -> None:
         """Make the scene for a window, in which the cursor is seen; none while the window has no size."""
@@ -87,7 +88,7 @@ class Picture:
             breaks = self.graph.without_invalid_links().dependents(cursor) if blast else breaks
         return View(
             cursor, lit, breaks, self.marks, in_use, self.sparklines, self.progress, self.phase, self.busy,
-            self.settled, self.pending, self.removed,
+            self.settled, self.pending, self.removed, self.size,
         )  # fmt: skip
 
     def draw(self, view: View, width: int, height: int, left: int, top: int) -> Canvas:

@@ -48,6 +48,7 @@ class View:
         settled: Whether the job is done.
         pending: Whether it is still being found out what is to be copied.
         removed: Images that were removed after the job.
+        size: Bytes that the target takes on disk after the job; None when nobody has looked.
     """
 
     cursor: ImageId | None = None
@@ -62,6 +63,7 @@ class View:
     settled: bool = False
     pending: bool = False
     removed: frozenset[ImageId] = frozenset()
+    size: int | None = None
 
     def tone(self, image: ImageId) -> Tone:
         """Say how the box of an image stands out."""

@@ -15,7 +15,7 @@ only its window, and refreshes only rows that changed. It owns no timer and read
     diagram.set_job({source: 0.4}, busy=True)    # share copied per source; busy=False while paused; None: no job;
                                                  # phase=...: advance at the same time
     diagram.advance(phase)                       # float that grows by about 1 a second; moves the colours
-    diagram.settle()                             # the job is done: flows at rest, the upper row faded
+    diagram.settle(size)                         # the job is done: flows at rest, the upper row faded
     diagram.strike({image})                      # these were removed afterwards: struck through below
     diagram.ascii = True                         # no Unicode
     diagram.palette                              # the `Palette` in use, for a legend or other widgets
@@ -200,9 +200,9 @@ class ChainDiagram(PacedScrollView, can_focus=True):
         if self.plan is not None and not self._picture.settled:
             self._paint()
 
-    def settle(self) -> None:
-        """Show the operation as done."""
-        self._picture.settled = True
+    def settle(self, size: int | None) -> None:
+        """Show the operation as done; `size` is what its target takes on disk now, in bytes."""
+        self._picture.settled, self._picture.size = True, size
         self._paint()
 
     def strike(self, images: Iterable[ImageId]) -> None:

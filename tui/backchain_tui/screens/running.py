@@ -17,6 +17,7 @@ from backchain_tui.widgets.job_panel import JobPanel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from backchain.errors import BackchainError
     from backchain.plan import Plan
@@ -168,7 +169,7 @@ class RunningScreen(PictureScreen):
         assert self.diagram is not None
         plan = run.job.plan
         self.diagram.set_job({c.source: 1.0 for c in plan.copies}, busy=False)
-        self.diagram.settle()
+        self.diagram.settle(_size_on_disk(plan.after[plan.target].path) if plan.target in plan.after else None)
         self.session.settle(plan)
         words = [plan_words.closing(plan, run.job.progress()), plan_words.verified_words(run.verified)]
         self.tell_end(run, " ".join(filter(None, words)), "done")
@@ -228,3 +229,11 @@ class RunningScreen(PictureScreen):
         """Cancel the job on the way out, or wait a moment for what follows its end."""
         if self.job_run is not None:
             self.job_run.leave()
+
+
+def _size_on_disk(path: Path) -> int | None:
+    """Give the bytes that a file takes on disk, None when it cannot be looked at."""
+    try:
+        return path.stat().st_blocks * 512
+    except OSError:
+        return None
