@@ -66,7 +66,7 @@ class Written:
     Attributes:
         path: Its path.
         format: Its format as it was planned: once data is written to a raw image its content can look like any other.
-            None in the journals of a former version, and of files that were not there.
+            None of a file that was not there.
         inode: Its inode number, by which it is known again; None likewise.
         mtime_ns: When it was last written before, in nanoseconds; None likewise.
     """
@@ -169,7 +169,7 @@ def record_of(path: Path, lines: Sequence[bytes], *, alive: bool) -> Record | No
     for line in lines[1:]:
         with suppress(ValueError):  # a last line may have been cut off
             stages.append(Stage(json.loads(line)["stage"]))
-    place = _placing(first.get("folder"), path.parent)
+    place = _placing(first["folder"], path.parent)
     links = tuple(
         Link(place(k["image"]), place(k["backing"]) if k["backing"] is not None else None, k["name"], k["format"])
         for k in first["links"]
@@ -177,16 +177,11 @@ def record_of(path: Path, lines: Sequence[bytes], *, alive: bool) -> Record | No
     invalidated = tuple((place(i["path"]), Fingerprint(*map(int, i["fingerprint"]))) for i in first["invalidated"])
     intent = Intent(
         str(first["operation"]), _placed(first["arguments"], place), place(first["target"]),
-        tuple(_written(w, place) for w in first["written"]), links, invalidated,
+        tuple(Written(place(w["path"]), w["format"], w["inode"], w["mtime_ns"]) for w in first["written"]),
+        links, invalidated,
     )  # fmt: skip
     linking = any(s in {Stage.RELINKING, Stage.CLEANING, Stage.LEFT} for s in stages)
     return Record(path, intent, stages[-1], linking, str(first["started"]), alive)
-
-
-def _written(entry: str | dict[str, Any], place: Callable[[str], Path]) -> Written:
-    if isinstance(entry, str):  # a former version kept the path alone
-        return Written(place(entry))
-    return Written(place(entry["path"]), entry["format"], entry["inode"], entry.get("mtime_ns"))
 
 
 def _placed(arguments: Mapping[str, Any], place: Callable[[str], Path]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class _LostError(ImageError):
-    """What a journal says of a file does not hold, or is not enough: trying again cannot help."""
+    """What a journal says of a file does not hold: trying again cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +195,7 @@ def tidy_up(record: Record, *, finished: bool = False) -> Tidied:
         try:
             if record.intent.operation == "snapshot":
                 removed += [file.path] if _remove(file.path) else []
-            elif record.intent.operation != "delete" and file.format != "raw":
+            elif record.intent.operation != "delete" and file.format == "qcow2":
                 leaks[file.path] = _release_leaks(file)
         except OSError as error:
             raise ImageIOError(f"{printable(str(file.path))}: {os.strerror(error.errno or 0)}") from error
@@ -272,11 +272,6 @@ def _release_leaks(file: Written) -> int:
         OSError: Reading or writing failed.
     """
     shown = printable(str(file.path))
-    if file.format != "qcow2":
-        raise _LostError(
-            f"{shown}: the journal does not say what it is, so that nothing is given back",
-            "if it is qcow2, qemu-img check -r leaks does that",
-        )
     try:
         descriptor = os.open(file.path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 from dataclasses import replace
@@ -237,20 +236,6 @@ def test_a_file_that_is_another_by_now_is_not_tidied(tmp_path: Path, *, copied: 
     assert not tidied.kept
     assert not record.path.exists()
     assert qemu.digest(over) == before
-
-
-def test_a_journal_of_a_former_version_tells_no_formats(tmp_path: Path) -> None:
-    """It kept the paths alone: what they name is not taken for what its content looks like."""
-    scene = Scene("pull", "4k", tmp_path / "images")
-    record = interrupted(scene, tmp_path / "pins", "over")
-    first, *rest = record.path.read_text().splitlines(keepends=True)
-    intent = json.loads(first)
-    intent["written"] = [w["path"] for w in intent["written"]]
-    record.path.write_text("".join((json.dumps(intent) + "\n", *rest)))
-    (record,) = discover([scene.folder]).interrupted
-    (problem,) = recovery.tidy_up(record).problems
-    assert "the journal does not say what it is" in problem
-    assert qemu.view(scene.paths["over"]) == scene.views["over.qcow2"]
 
 
 def test_a_journal_whose_writer_lives_is_left_alone(tmp_path: Path) -> None:
