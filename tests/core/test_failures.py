@@ -22,7 +22,7 @@ from backchain.engines import files
 from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import ImageIOError
 from backchain.jobs import Job
-from backchain.journal import state_folder
+from backchain.journal import SCRATCH_SUFFIX, state_folder
 from backchain.operations import Commit, Delete
 from backchain.planning import make_plan
 
@@ -127,6 +127,7 @@ class Aftermath:
         self._failed.append(state)
         for record in discover([folder]).interrupted:
             assert recovery.tidy_up(record).problems == ()
+        assert not list(folder.glob(f"*{SCRATCH_SUFFIX}")), f"{story}: a part of an image that no job knows of"
         self._tidied.append(state_of(folder, f"{story}, tidied up", self._contents))
 
     def judge(self, folder: Path) -> None:

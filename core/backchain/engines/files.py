@@ -57,8 +57,8 @@ def make_overlay(plan: Plan, operation: Snapshot) -> int:
             create_image(scratch, info.virtual_size or 0, backing=link, base_mark=mark)
             _take_name(scratch, operation.overlay)
         finally:
-            scratch.unlink(missing_ok=True)
             try:
+                scratch.unlink(missing_ok=True)
                 sync_folder(operation.overlay.parent)  # before the journal goes, which knows of the scratch name
             except OSError:
                 journal.close()
