@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 
 from backchain import locks
 from backchain.discover import discover
-from backchain.errors import BackchainError, ImageError, ImageIOError, MissingImageError, StalePlanError
+from backchain.errors import (
+    BackchainError,
+    ImageError,
+    ImageIOError,
+    MissingImageError,
+    StalePlanError,
+    UnsupportedImageError,
+)
 from backchain.filename import printable
 from backchain.image import ImageState, naming, read_image_info, require_header, require_readable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, note, read_journal
@@ -33,7 +40,7 @@ if TYPE_CHECKING:
 
 
 class _LostError(ImageError):
-    """What a journal says of a file does not hold: trying again cannot help."""
+    """What a file leaks cannot be given back here, now or later: trying again cannot help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +275,7 @@ def _release_leaks(file: Written) -> int:
 
     Raises:
         ImageInUseError: Another process uses the image.
-        ImageError: It is not the one that was written, or cannot be written now.
+        ImageError: It is not the one that was written, holds what is not known here, or cannot be written now.
         OSError: Reading or writing failed.
     """
     shown = printable(str(file.path))
@@ -286,7 +293,10 @@ def _release_leaks(file: Written) -> int:
         require_readable(info)
         with naming(info):
             require_writable(require_header(info))
-            return Qcow2Writer(descriptor, require_header(info)).release_leaks()
+            try:
+                return Qcow2Writer(descriptor, require_header(info)).release_leaks()
+            except UnsupportedImageError as error:  # it stays what it is
+                raise _LostError(error.message, "qemu-img check -r leaks gives back what it leaks") from error
     finally:
         os.close(descriptor)
 

@@ -18,7 +18,7 @@ from backchain.journal import SCRATCH_SUFFIX
 from backchain.operations import Commit, Delete, Rebase, Snapshot
 from backchain.record import Stage
 
-from . import qemu
+from . import damage, qemu
 from .home import Home, state_of
 from .interruption import interrupted, perform
 from .judging import Judge
@@ -236,6 +236,22 @@ def test_a_file_that_is_another_by_now_is_not_tidied(tmp_path: Path, *, copied: 
     assert not tidied.kept
     assert not record.path.exists()
     assert qemu.digest(over) == before
+
+
+def test_an_image_with_what_is_not_known_keeps_its_leaks_and_not_the_job(tmp_path: Path) -> None:
+    """No repair makes its header extension known, so that the job would be told of for ever."""
+    scene = Scene("pull", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over")
+    over = scene.paths["over"]
+    unknown = [(damage.BACKING_FORMAT, b"qcow2"), (0x12345678, b"whose?")]
+    over.write_bytes(damage.with_header(over.read_bytes(), unknown, b"top.qcow2"))
+    leaks = qemu.check(over).leaks
+    tidied = recovery.tidy_up(record)
+    assert leaks
+    assert "header extensions whose clusters are not known; qemu-img check -r leaks" in tidied.problems[0]
+    assert (tidied.leaks, tidied.kept, record.path.exists()) == ({}, False, False)
+    assert qemu.check(over).leaks == leaks
+    assert qemu.view(over) == scene.views["over.qcow2"]
 
 
 def test_a_journal_whose_writer_lives_is_left_alone(tmp_path: Path) -> None:
