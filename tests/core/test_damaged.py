@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import tracemalloc
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from backchain.mapping import qemu_map
 from backchain.operations import Commit, Operation, Pull
 from backchain.planning import make_plan
 
-from . import chains, damage, qemu
+from . import chains, damage, planned, qemu
 from .chains import Forest, Layer, Write
 from .corpus import BAD_HEADERS, OVERLAPS, UNREADABLE
 from .trial import id_of
@@ -203,6 +204,25 @@ def test_tables_that_overlap_lose_nothing_more(
         before = paths[0].read_bytes(), paths[1].read_bytes()
         assert_refused(graph, operation)
         assert (paths[0].read_bytes(), paths[1].read_bytes()) == before
+
+
+def test_compressed_data_behind_the_end_is_damage_where_qemu_says_so(tmp_path: Path) -> None:
+    """Its last sector may be cut off. Clusters behind the end are given out next, and would be freed with it."""
+    base, top, words = tmp_path / "base.qcow2", tmp_path / "top.qcow2", tmp_path / "words"
+    words.write_bytes(random.Random(0).randbytes(3000).ljust(4096, b"\0"))
+    qemu.create(base, 256 * 1024, cluster_size=4096)
+    for offset in ("0", "4k"):
+        qemu.io(base, f"write -q -c -s {words} {offset} 4k")
+    qemu.create(top, None, backing=base)
+    qemu.io(top, "write -q -P 3 4k 4k")
+    data = base.read_bytes()
+    place = damage.l2_tables(data)[0] + 8
+    (entry,) = struct.unpack_from(">Q", data, place)
+    verdicts = set()
+    for more in range(16 - (entry >> 58 & 15)):  # the number of further sectors is in bits 58 to 61
+        base.write_bytes(damage.put64(data, place, entry + (more << 58)))
+        verdicts.add((qemu.check(base).corruptions > 0, "corrupt" in planned.codes(planned.commit(base, top))))
+    assert verdicts == {(False, False), (True, True)}
 
 
 def test_memory_stays_bounded(folders: Folders, seeds: dict[str, tuple[bytes, bytes]]) -> None:

@@ -182,7 +182,7 @@ class References:
     def _add_compressed(self, entries: NDArray[np.uint64]) -> None:
         """Count the clusters that compressed data touches; its last sector may reach past the end of the file."""
         start, length = compressed_extents(entries, self._file.header.cluster_bits)
-        first, last = start // self._size, np.minimum((start + length - 1) // self._size, self._end - 1)
+        first, last = start // self._size, (start + length - 1) // self._size
         for step in range(int((last - first).max(initial=0)) + 1):
             self._add((first + step)[first + step <= last])
 
