@@ -180,10 +180,6 @@ class ChainGraph:
             return chain
         return chain[: chain.index(base)] if base in chain[1:] else None
 
-    def bases(self) -> tuple[ImageId, ...]:
-        """Give the images that nothing backs, in the order in which they were found."""
-        return tuple(i for i in self._images if i not in self._backing)
-
     def leaves(self) -> tuple[ImageId, ...]:
         """Give the images that back nothing (the active layers), in the order in which they were found."""
         return tuple(i for i in self._images if i not in self._overlays)

@@ -156,7 +156,7 @@ def test_dots_are_not_folded_through_a_symlinked_folder(tmp_path: Path) -> None:
     qemu.create(tmp_path / "base.qcow2", MIB)
     qemu.create(real / "top.qcow2", None, backing="../base.qcow2", backing_format="qcow2")
     graph = discover([link / "top.qcow2"])
-    base = graph[graph.bases()[0]]
+    base = next(graph[i] for i in graph if graph.is_base(i))
     assert base.path.samefile(real.parent / "base.qcow2")
     assert base.path.samefile(qemu.backing_chain(link / "top.qcow2")[1]["filename"])
 
@@ -179,9 +179,9 @@ def test_what_is_no_file_of_this_machine_is_a_node_and_is_not_opened(tmp_path: P
     for number, name in enumerate([nbd, nbd, 'json:{"driver":"null-co"}', "json:{broken", "with:colon"]):
         overlay(tmp_path / f"{number}.qcow2", name, "raw")
     graph = discover([tmp_path])
-    remote = {graph[i].location: len(graph.overlays_of(i)) for i in graph.bases()}
+    remote = {graph[i].location: len(graph.overlays_of(i)) for i in graph if graph.is_base(i)}
     assert remote == {nbd: 2, 'json:{"driver":"null-co"}': 1, "json:{broken": 1, "with:colon": 1}
-    assert all(graph[i].state is ImageState.UNREADABLE and graph[i].problem for i in graph.bases())
+    assert all(graph[i].state is ImageState.UNREADABLE and graph[i].problem for i in graph if graph.is_base(i))
     assert nbd in json.dumps(graph.to_json())
 
 
@@ -296,7 +296,7 @@ def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     overlay(path, "x" * len(name), "raw")
     path.write_bytes(path.read_bytes().replace(b"x" * len(name), name.encode()))
     graph = discover([path])
-    assert graph[graph.bases()[0]].state in {ImageState.MISSING, ImageState.UNREADABLE}
+    assert next(graph[i] for i in graph if graph.is_base(i)).state in {ImageState.MISSING, ImageState.UNREADABLE}
     with pytest.raises(MissingImageError):
         open_chain(path)
 

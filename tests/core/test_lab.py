@@ -91,7 +91,7 @@ def test_it_can_be_moved_and_hangs_together(lab: Path, tmp_path: Path) -> None:
     graph = discover([moved])
     assert all(graph[i].state is ImageState.OK for i in graph)
     assert all(graph[i].path.parent == moved for i in graph)
-    assert sorted(graph[i].label for i in graph.bases()) == ["Golden", "RootBase"]
+    assert sorted(graph[i].label for i in graph if graph.is_base(i)) == ["Golden", "RootBase"]
     assert sorted(graph[i].label for i in graph.leaves()) == ["Db-2", "Snap-4", "Web-1"]
 
 

@@ -13,7 +13,7 @@ from backchain.image import ImageId
 from backchain_tui.diagram.layout import Zoom
 from backchain_tui.diagram.text import EMPTY
 from backchain_tui.diagram.widget import ChainDiagram
-from backchain_tui.theme import THEMES, Depth, Palette
+from backchain_tui.theme import THEMES, Depth
 
 from .builders import chain, commit, five, forest, snapshot, sparklines
 
@@ -254,16 +254,6 @@ async def test_without_colours_states_are_words_and_attributes(monkeypatch: pyte
         struck = {s.text.strip() for s in segments if s.style is not None and s.style.strike}
         assert struck == {"Snap-1", "Snap-2", "Snap-3"}
         assert "AFTER" in app.export_screenshot()
-
-
-async def test_semantic_names_of_the_palette() -> None:
-    app = Stage()
-    async with app.run_test():
-        palette = Palette.of(app)
-        assert palette["base"].color is not None
-        assert palette["base"] != palette["overlay"]
-        with pytest.raises(KeyError):
-            palette["chartreuse"]
 
 
 def place_of(diagram: ChainDiagram, words: str) -> tuple[int, int]:

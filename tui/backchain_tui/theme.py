@@ -99,7 +99,6 @@ class Hues:
     commit: str
     stream: str
     done: str
-    cursor: str
 
     @classmethod
     def of(cls, variables: Mapping[str, str], *, dark: bool) -> Hues:
@@ -124,22 +123,18 @@ class Hues:
             base=hue("backchain-base") if "backchain-base" in variables else mixed,
             overlay=hue("backchain-overlay", "primary"), active=hue("backchain-active", "success"),
             invalid=error, broken=error, commit=warning, stream=_readable(_mix(warning, error, 0.35), ground, text),
-            done=hue("backchain-done", "success"), cursor=text,
+            done=hue("backchain-done", "success"),
         )  # fmt: skip
 
 
 ANSI_HUES = Hues(
     "default", "default", base="magenta", overlay="blue", active="green", invalid="red", broken="bright_red",
-    commit="yellow", stream="bright_yellow", done="green", cursor="default",
+    commit="yellow", stream="bright_yellow", done="green",
 )  # fmt: skip
 
 
 class Palette:
-    """Styles by ink id (`style`) and by semantic name (`palette["base"]`).
-
-    Names: text, muted, base, overlay, active, invalid, unneeded, missing, cursor, link, link-lit, blast, relink,
-    commit, stream, done, mark. No style is ever empty of a colour setting, so that Textual's filters can work on it.
-    """
+    """Styles by ink id. None is ever empty of a colour setting, so that Textual's filters can work on it."""
 
     def __init__(self, depth: Depth, hues: Hues) -> None:
         self.depth = depth
@@ -168,18 +163,6 @@ class Palette:
             found = self._styles[ink] = self._ground + self._make(ink)
         return found
 
-    def __getitem__(self, name: str) -> Style:
-        """Give a semantic style.
-
-        Raises:
-            KeyError: There is no such name.
-        """
-        if name in _INK_NAMES:
-            return self.style(_INK_NAMES[name])
-        if self.depth is Depth.MONO:
-            return _MONO_NAMES.get(name, Style(color="default"))
-        return Style(color=_rich(getattr(self.hues, {"missing": "broken"}.get(name, name), None) or _unknown(name)))
-
     def _make(self, ink: int) -> Style:
         flow = flow_of(ink)
         box = box_of(ink)
@@ -203,24 +186,6 @@ def flow_hue(hues: Hues, kind: FlowKind, state: FlowState) -> str:
     if state is FlowState.SETTLED:
         return hues.done
     return hues.commit if kind is FlowKind.COMMIT else hues.stream
-
-
-_INK_NAMES = {
-    "link": Ink.LINK, "link-lit": Ink.LINK_LIT, "blast": Ink.LINK_BLAST, "relink": Ink.RELINK, "muted": Ink.NOTE,
-    "mark": Ink.MARK,
-}  # fmt: skip
-_MONO_NAMES = {
-    "invalid": Style(color="default", strike=True, dim=True),
-    "unneeded": Style(color="default", dim=True),
-    "cursor": Style(color="default", bold=True),
-    "active": Style(color="default", bold=True),
-}
-
-
-def _unknown(name: str) -> str:
-    if name == "unneeded":
-        return "default"
-    raise KeyError(name)
 
 
 # --- mixed colours ------------------------------------------------------------------------------------------------
@@ -352,7 +317,6 @@ def _rgb_single(hues: Hues, ink: Ink) -> Style:
         Ink.LABEL_COMMIT: lambda: _style(ground, hues.commit, bold=True),
         Ink.LABEL_STREAM: lambda: _style(ground, hues.stream, bold=True),
         Ink.LABEL_DONE: lambda: _style(ground, hues.done, bold=True),
-        Ink.MARK: lambda: _style(ground, hues.text, bold=True),
     }[ink]()
 
 
@@ -380,7 +344,7 @@ def _plain_flow(kind: FlowKind, state: FlowState, step: int) -> Style:
 
 
 def _plain_single(hues: Hues, ink: Ink) -> tuple[Style, str]:
-    if ink in {Ink.LABEL_COMMIT, Ink.LABEL_STREAM, Ink.LABEL_DONE, Ink.MARK}:
+    if ink in {Ink.LABEL_COMMIT, Ink.LABEL_STREAM, Ink.LABEL_DONE}:
         hue = {Ink.LABEL_COMMIT: hues.commit, Ink.LABEL_STREAM: hues.stream, Ink.LABEL_DONE: hues.done}
         return Style(reverse=True, bold=True), hue.get(ink, hues.text)
     if ink in {Ink.LINK_FAINT, Ink.STAY, Ink.NOTE, Ink.STAGE, Ink.GHOST}:

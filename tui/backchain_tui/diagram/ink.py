@@ -39,9 +39,8 @@ class Ink(IntEnum):
     HEAD_STREAM = 13
     LABEL_COMMIT = 14
     LABEL_STREAM = 15
-    MARK = 16
-    HEAD_DONE = 17
-    LABEL_DONE = 18
+    HEAD_DONE = 16
+    LABEL_DONE = 17
 
 
 class FlowKind(IntEnum):

@@ -97,7 +97,7 @@ class Placement:
         column, slot, tree: int32, shape (n,): generation, row of boxes, and number of the tree.
         parent: int32, shape (n,): number of the backing file, -1 for none or for the back edge of a loop.
         back_edges: Per loop: numbers of the image whose link closes it and of the backing file that it names.
-        columns, slots, trees: How many there are.
+        columns, trees: How many there are.
     """
 
     images: tuple[ImageId, ...]
@@ -108,7 +108,6 @@ class Placement:
     parent: NDArray[np.int32]
     back_edges: tuple[tuple[int, int], ...]
     columns: int
-    slots: int
     trees: int
 
 
@@ -172,7 +171,6 @@ def place(graph: ChainGraph) -> Placement:
         parent=np.array([rank[backing[n]] if backing[n] >= 0 else -1 for n in order], np.int32),
         back_edges=tuple((rank[a], rank[b]) for a, b in closing),
         columns=max(column, default=-1) + 1,
-        slots=max(slot, default=-1) + 1,
         trees=len(roots),
     )
 

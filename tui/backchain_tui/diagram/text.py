@@ -1,4 +1,4 @@
-"""The diagram as plain text: for `backchain graph`, and to compare a picture with what it should be."""
+"""From a forest or an operation to its scene; and the diagram as plain text, to compare it with what it should be."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ only its window, and refreshes only rows that changed. It owns no timer and read
     diagram.settle(size)                         # the job is done: flows at rest, the upper row faded
     diagram.strike({image})                      # these were removed afterwards: struck through below
     diagram.ascii = True                         # no Unicode
-    diagram.palette                              # the `Palette` in use, for a legend or other widgets
 
 Messages: `CursorMoved(image)`, `Activated(image)` (enter, or a click on the cursor's box), `Hovered(image | None)`.
 All have `.diagram` and `.image`. Setting `cursor` from outside posts CursorMoved only when it changes.
