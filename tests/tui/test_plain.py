@@ -41,6 +41,7 @@ async def painted(app: BackchainApp, pilot: Pilot[None]) -> str:
         ("Snap-4", "s", NamingScreen, "Preview"),
         ("Snap-4", "ro", Picker, "below it now"),
         ("Snap-3", "d", AdvisorScreen, "* Up"),
+        ("Snap-4", "r?", HelpScreen, "<->"),
     ],
 )
 async def test_dialogs_in_ascii(tmp_path: Path, image: str, keys: str, screen: type, word: str) -> None:
@@ -64,6 +65,19 @@ async def test_the_help_in_ascii(tmp_path: Path) -> None:
         shown = await painted(app, pilot)
         assert "shift arrows" in shown
         assert shown.isascii(), shown
+
+
+async def test_a_click_on_a_key_in_ascii_is_that_key(tmp_path: Path) -> None:
+    """Some keys have longer names there."""
+    figure(tmp_path)
+    async with running(tmp_path, size=(100, 30), ascii_only=True) as (app, pilot):
+        await put_cursor(app, pilot, "Snap-3")
+        await pilot.press("r")
+        await planned(app, pilot)
+        before, chip, _ = text_of(app, "KeyBar").partition(" u Link only ")
+        assert "<->" in before
+        await pilot.click("KeyBar", offset=(len(before + chip) - 1, 0))
+        await until(pilot, lambda: "rebase -u" in text_of(app, "TitleBar"))
 
 
 async def test_a_question_in_ascii_shows_what_has_the_keyboard(tmp_path: Path) -> None:

@@ -84,9 +84,8 @@ class KeyBar(Widget):
         self._chips = []
         below = self.app.screen is not self.screen  # a dialog has the keyboard
         for action in [] if below else self._fitting(self.size.width):
-            label = ascii_text(key_label(action)) if self.app.has_class("-ascii") else key_label(action)
-            segments += [Segment(f" {label} ", key), Segment(f"{action.text} ", text)]
-            width = _chip_width(action)
+            segments += [Segment(f" {self._label(action)} ", key), Segment(f"{action.text} ", text)]
+            width = self._chip_width(action)
             self._chips.append((position, position + width, action))
             position += width
         return Strip(segments).adjust_cell_length(self.size.width, text)
@@ -96,10 +95,17 @@ class KeyBar(Widget):
         valid = [a for a in valid_actions(now) if a.rank]
         kept: list[Action] = []
         for action in sorted(valid, key=lambda a: a.rank):
-            if sum(map(_chip_width, kept)) + _chip_width(action) > width:
-                continue
-            kept.append(action)
+            chip = self._chip_width(action)
+            if chip <= width:
+                kept.append(action)
+                width -= chip
         return [a for a in valid if a in kept]
+
+    def _label(self, action: Action) -> str:
+        return ascii_text(key_label(action)) if self.app.has_class("-ascii") else key_label(action)
+
+    def _chip_width(self, action: Action) -> int:
+        return len(self._label(action)) + len(action.text) + 3
 
     def on_click(self, event: events.Click) -> None:
         """Press the key under the mouse."""
@@ -111,7 +117,3 @@ class KeyBar(Widget):
 def key_label(action: Action) -> str:
     """Give what the footer and the help call an action's key."""
     return action.shown or action.keys.split(",")[0]
-
-
-def _chip_width(action: Action) -> int:
-    return len(key_label(action)) + len(action.text) + 3

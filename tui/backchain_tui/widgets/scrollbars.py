@@ -27,6 +27,7 @@ def keep_to_ascii(widget: Widget) -> None:
     if widget.app.has_class("-ascii"):
         for bar in (widget.vertical_scrollbar, widget.horizontal_scrollbar):
             bar.renderer = PlainScrollBarRender  # type: ignore[misc]
+            bar.refresh()  # it may have been drawn before
 
 
 class PacedScrollView(ScrollView):
