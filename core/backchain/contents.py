@@ -19,6 +19,7 @@ from backchain.errors import UnsupportedImageError
 from backchain.hostfile import COPY_CHUNK
 from backchain.image import naming
 from backchain.pausing import go_on
+from backchain.qcow2 import format as fmt
 from backchain.runs import ZERO_STATES, Runs, RunState, split_at
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from backchain.clustermap import Layer
     from backchain.pausing import Pause
 
-SECTOR = 512
 ASKED_AT_ONCE = 64
 """Reads that are asked for before the first of them is waited for; see `GuestReader.ask_for`."""
 _PROBE = 4096
@@ -274,9 +274,9 @@ def _columns(side: _Side, index: NDArray[np.int64]) -> tuple[NDArray[np.generic]
 
 def _differing_sectors(guest: int, one: bytes, other: bytes) -> Iterator[tuple[int, int]]:
     """Yield the ranges of sectors in which two equally long pieces differ; a last sector may be short."""
-    size = -(-len(one) // SECTOR) * SECTOR
-    rows = [np.frombuffer(d.ljust(size, b"\0"), np.uint8).reshape(-1, SECTOR) for d in (one, other)]
+    size = -(-len(one) // fmt.SECTOR) * fmt.SECTOR
+    rows = [np.frombuffer(d.ljust(size, b"\0"), np.uint8).reshape(-1, fmt.SECTOR) for d in (one, other)]
     differ = np.concatenate(([False], (rows[0] != rows[1]).any(axis=1), [False]))
     edges = np.flatnonzero(differ[1:] != differ[:-1])
     for first, last in zip(edges[0::2].tolist(), edges[1::2].tolist(), strict=True):
-        yield guest + first * SECTOR, (last - first) * SECTOR
+        yield guest + first * fmt.SECTOR, (last - first) * fmt.SECTOR

@@ -15,6 +15,7 @@ from backchain.clustermap import Qcow2Layer
 from backchain.pausing import go_on
 from backchain.pieces import distinct
 from backchain.plan import CopyList
+from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
 from backchain.raw import data_extents
 
@@ -130,12 +131,13 @@ class _Growth:
         self._allocator.allocate(int(np.count_nonzero(change.fresh)))
         l1 = self._layer.file.l1
         tables, _ = distinct(change.clusters[change.changed] // header.l2_entries)
-        fresh = [t for t in tables.tolist() if t not in self._tables and not (t < len(l1) and int(l1[t]) >> 63)]
+        more = (t for t in tables.tolist() if t not in self._tables)
+        fresh = [t for t in more if t >= len(l1) or not int(l1[t]) & fmt.OFLAG_COPIED]
         self._tables.update(fresh)
         self._allocator.allocate(len(fresh))
         if self._sparse:
             row = change.rows(pieces.guest, header.cluster_size)
-            old = (change.old[row] & np.uint64((1 << 56) - (1 << 9))).astype(np.int64)
+            old = (change.old[row] & np.uint64(fmt.OFFSET_MASK)).astype(np.int64)
             stays = (old != 0) & ~change.fresh[row]
             self._fill((old + pieces.guest % header.cluster_size)[stays], pieces.length[stays])
         self._writes += len(pieces.guest)

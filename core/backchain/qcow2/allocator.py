@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from backchain.qcow2.header import Header
 
-_REFTABLE_FIELDS_OFFSET = 48
-"""Offset of refcount_table_offset and refcount_table_clusters in the header, bytes."""
 _SECTOR_ENTRIES = fmt.SECTOR // 8
 _CLEAN_BLOCKS_KEPT = 64
 _PUNCHED_AT_ONCE = 65536
@@ -162,7 +160,7 @@ class Allocator:
         """
         if self._moved_from:
             fields = struct.pack(">QI", self._table_offset, self._table_clusters)
-            write_all(self._descriptor, fields, _REFTABLE_FIELDS_OFFSET)
+            write_all(self._descriptor, fields, fmt.REFTABLE_FIELDS_OFFSET)
         else:
             for number, sector in enumerate(sorted({i // _SECTOR_ENTRIES for i in self._unlinked}, reverse=True)):
                 if number:

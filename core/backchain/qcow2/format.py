@@ -15,6 +15,13 @@ HEADER_V2: Final = struct.Struct(">IIQIIQIIQQIIQ")
 refcount_table_offset, refcount_table_clusters, nb_snapshots, snapshots_offset."""
 HEADER_V3: Final = struct.Struct(">QQQII")
 """incompatible_features, compatible_features, autoclear_features, refcount_order, header_length."""
+CLUSTER_BITS_OFFSET: Final = 20
+SIZE_OFFSET: Final = 24
+L1_FIELDS_OFFSET: Final = 36
+"""l1_size and l1_table_offset, bytes from the start of the file, as the others are."""
+REFTABLE_FIELDS_OFFSET: Final = 48
+"""refcount_table_offset and refcount_table_clusters."""
+AUTOCLEAR_OFFSET: Final = 88
 HEADER_V2_LENGTH: Final = HEADER_V2.size
 HEADER_V3_LENGTH: Final = HEADER_V2.size + HEADER_V3.size
 MAX_BACKING_FILE_SIZE: Final = 1023
@@ -58,7 +65,7 @@ OFLAG_COPIED: Final = 1 << 63
 OFLAG_COMPRESSED: Final = 1 << 62
 OFLAG_ZERO: Final = 1 << 0
 OFFSET_MASK: Final = 0x00FF_FFFF_FFFF_FE00
-"""Bits 9 to 55: host offset in L1 entries and in standard L2 entries."""
+"""Bits 9 to 55: host offset in L1 entries, in standard L2 entries and in those of bitmap tables."""
 REFTABLE_OFFSET_MASK: Final = 0xFFFF_FFFF_FFFF_FE00
 
 # Section "Extended L2 Entries".

@@ -233,7 +233,7 @@ def _encode_extension(extension: Extension) -> bytes:
 
 def header_cluster_size(start: bytes) -> int:
     """Give the bytes that have to be read to parse the header that begins with `start`: the file's first cluster."""
-    bits = int.from_bytes(start[20:24], "big")
+    bits = int.from_bytes(start[fmt.CLUSTER_BITS_OFFSET : fmt.CLUSTER_BITS_OFFSET + 4], "big")
     return 1 << bits if fmt.MIN_CLUSTER_BITS <= bits <= fmt.MAX_CLUSTER_BITS else fmt.HEADER_V3_LENGTH
 
 
@@ -359,5 +359,5 @@ def _check_tables(header: Header, file_size: int) -> None:
 def _check_range(what: str, offset: int, length: int, header: Header, file_size: int) -> None:
     if length == 0:
         return
-    if offset == 0 or offset % header.cluster_size or offset + length > -(-file_size // 512) * 512:
+    if offset == 0 or offset % header.cluster_size or offset + length > -(-file_size // fmt.SECTOR) * fmt.SECTOR:
         raise MalformedImageError(f"the {what} at {offset:#x} lies outside of the file")

@@ -37,7 +37,6 @@ _LONG = 16
 _FEW_BLOCKS = 4
 """Up to so many neighbouring refcount blocks are looked through one by one, without sorting."""
 _LUKS_EXTENSION = struct.Struct(">QQ")
-_BITMAP_TABLE_OFFSET = np.uint64(fmt.OFFSET_MASK)
 
 
 class References:
@@ -211,7 +210,7 @@ class References:
         count, *_ = fmt.BITMAPS_EXTENSION.unpack_from(header.extension(fmt.EXT_BITMAPS) or b"")
         for table, entries in bitmap_tables(self._read(offset, size, "bitmap directory"), count):
             self._add(self._span(table, entries * 8))
-            words = read_entries(self._read(table, entries * 8, "bitmap table")) & _BITMAP_TABLE_OFFSET
+            words = read_entries(self._read(table, entries * 8, "bitmap table")) & _OFFSET
             self._add(words[words != 0].astype(np.int64) // self._size)
 
     # --- counting -------------------------------------------------------------------------------------------------

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from backchain.decisions import TableChange
     from backchain.qcow2.header import Header
 
-_SIZE_OFFSET = 24
-_L1_FIELDS_OFFSET = 36
-_AUTOCLEAR_OFFSET = 88
 _COPIED = np.uint64(fmt.OFLAG_COPIED)
 _OFFSET = np.uint64(fmt.OFFSET_MASK)
 
@@ -220,7 +217,7 @@ class Qcow2Writer:
         """Clear autoclear bits that are not known here, as the specification demands of whoever writes an image."""
         if self.header.autoclear_features & ~fmt.AUTOCLEAR_KNOWN:
             known = self.header.autoclear_features & fmt.AUTOCLEAR_KNOWN
-            write_all(self._descriptor, struct.pack(">Q", known), _AUTOCLEAR_OFFSET)
+            write_all(self._descriptor, struct.pack(">Q", known), fmt.AUTOCLEAR_OFFSET)
             self.header = replace(self.header, autoclear_features=known)
             self.flush()
 
@@ -258,7 +255,7 @@ class Qcow2Writer:
         self._extend()
         write_all(self._descriptor, l1.astype(">u8").tobytes(), offset)
         self._write_refcounts()
-        write_all(self._descriptor, struct.pack(">IQ", needed, offset), _L1_FIELDS_OFFSET)
+        write_all(self._descriptor, struct.pack(">IQ", needed, offset), fmt.L1_FIELDS_OFFSET)
         self.flush()
         old = np.arange(-(-self.header.l1_size * 8 // self.header.cluster_size), dtype=np.int64)
         self._dropped.append(old + self.header.l1_table_offset // self.header.cluster_size)
@@ -271,7 +268,7 @@ class Qcow2Writer:
 
     def set_size(self, size: int) -> None:
         """Set the virtual size in bytes; `reserve_size` must have made room for it."""
-        write_all(self._descriptor, struct.pack(">Q", size), _SIZE_OFFSET)
+        write_all(self._descriptor, struct.pack(">Q", size), fmt.SIZE_OFFSET)
         self.header = replace(self.header, size=size)
         self.file.header = self.header
         self.flush()
