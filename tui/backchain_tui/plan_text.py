@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from backchain.filename import printable
 from backchain.operations import Commit, Delete
 from backchain.plan import gravest_first
 from backchain_tui import formatting, plan_words
+from backchain_tui.session import free_space
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -36,7 +36,7 @@ def _numbers(plan: Plan) -> Iterator[str]:
     for copy in plan.copies if plan_words.counted(plan) else ():
         what = f"{formatting.counted(copy.clusters, 'cluster')} · {formatting.size(copy.bytes)}"
         yield f"{_INDENT}{'from':<10}{plan.before[copy.source].name}: {what}"
-    for row in plan_words.plan_rows(plan, _free_bytes(plan)):
+    for row in plan_words.plan_rows(plan, free_space(plan.info(plan.target).path)):
         yield f"{_INDENT}{row.label:<10}{row.text}"
     if isinstance(plan.operation, Commit | Delete):  # what may harm an overlay that nobody knows of
         folders = [printable(str(f)) for f in plan_words.searched(plan)]
@@ -71,13 +71,3 @@ def _wrapped(text: str, indent: str) -> Iterable[str]:
     wrapper = textwrap.TextWrapper(_WIDTH, initial_indent=indent, subsequent_indent=indent * 2)
     wrapper.break_long_words = wrapper.break_on_hyphens = False
     return wrapper.wrap(text)
-
-
-def _free_bytes(plan: Plan) -> int | None:
-    """Give the free space of the file system that holds the target, or None where it can't be asked for."""
-    try:
-        path = plan.info(plan.target).path
-        status = os.statvfs(path if path.exists() else path.parent)
-    except (OSError, ValueError):  # the second for a name that no file can have
-        return None
-    return status.f_bavail * status.f_frsize

@@ -91,11 +91,6 @@ class AftermathScreen(PreviewScreen):
         rows = [plan_words.hazard_row(h, ascii_only=self.backchain.ascii_only) for h in hazards]
         self.app.push_screen(Question("This cannot run", rows, [Answer("ok", "Back")]))
 
-    def complain(self, error: BackchainError) -> None:
-        """Say what went wrong."""
-        rows = [Row("", error.message, Tone.BAD), Row("", error.hint)]
-        self.app.push_screen(Question(error.title, rows, [Answer("ok", "Back")]))
-
     # --- the end of a job -----------------------------------------------------------------------------------------
 
     def sequel(self, plan: Plan) -> Tidied | None:

@@ -165,18 +165,20 @@ class RunningScreen(PictureScreen):
         """Do what follows the end of a job, be it good or bad."""
 
     def job_done(self, run: Run) -> None:
-        """Show that a job has ended well."""
+        """Show in the picture that a job has ended well."""
         assert self.diagram is not None
         plan = run.job.plan
         self.diagram.set_job({c.source: 1.0 for c in plan.copies}, busy=False)
         self.diagram.settle(_size_on_disk(plan.after[plan.target].path) if plan.target in plan.after else None)
         self.session.settle(plan)
-        words = [plan_words.closing(plan, run.job.progress()), plan_words.verified_words(run.verified)]
-        self.tell_end(run, " ".join(filter(None, words)), "done")
 
     def job_failed(self, run: Run, error: BackchainError) -> None:
         """Show that a job has failed, and what to do about it."""
         self.tell_end(run, f"{error.title}: {error.message}", "failed", end="bad")
+        self.complain(error)
+
+    def complain(self, error: BackchainError) -> None:
+        """Say what went wrong."""
         rows = [Row("", error.message, Tone.BAD), Row("", error.hint)]
         self.app.push_screen(Question(error.title, rows, [Answer("ok", "Back")]))
 
