@@ -55,14 +55,12 @@ def spent_images(journals: Iterable[Record], graph: ChainGraph) -> frozenset[Ima
     They are so as soon as the last link is changed, whether or not the commit came to its end. They are known again
     under any name, and in a copy of their folder by the name that they had.
     """
-    known = {f.lasting: i for i in graph if (f := graph[i].fingerprint) is not None}
-    spent: set[ImageId | None] = set()
+    ended: list[tuple[Path, Fingerprint]] = []
     for record in journals:
         done = record.stage is Stage.LEFT or (record.intent.operation == "commit" and links_are_changed(record, graph))
         if done and not _is_undone(record, graph):
-            for path, then in record.intent.invalidated:
-                spent |= {known.get(then.lasting), _unchanged_copy(graph, path, then)}
-    return frozenset(i for i in spent if i is not None)
+            ended += record.intent.invalidated
+    return frozenset(_unchanged(graph, ended))
 
 
 def _is_undone(record: Record, graph: ChainGraph) -> bool:
@@ -91,18 +89,33 @@ def mixed_images(record: Record, graph: ChainGraph) -> tuple[ImageId, ...]:
     """Give the images that read a mix of before and after because of an operation that did not come to its end.
 
     They are a commit's base, unless all data is in place, and the layers between; what reads through the top is as it
-    was. There are none when the same was committed since. A top that is gone, or backed by something else by now, tells
-    nothing of the layers between, and leaves the base as it is.
+    was. They stay so when the top is gone, or backed by something else. There are none when the same was committed
+    since.
     """
-    if record.intent.operation != "commit" or links_are_changed(record, graph):
+    intent = record.intent
+    if intent.operation != "commit" or links_are_changed(record, graph) or is_overtaken(record, graph):
         return ()
-    base, top = (find_path(graph, record.intent.arguments[name]) for name in ("base", "top"))
-    if base is None or (top is not None and graph[top].state is ImageState.INVALID):
-        return ()
+    base, top = (find_path(graph, intent.arguments[name]) for name in ("base", "top"))
     chain = graph.chain(top) if top is not None else ()
-    if base in chain:
-        return chain[1 : chain.index(base) + (not record.linking)]
-    return (base,) if not record.linking and not _is_undone(record, graph) else ()
+    between = chain[1 : chain.index(base)] if base in chain and not _is_invalid(graph, top) else ()
+    known = _unchanged(graph, ((p, f) for p, f in intent.invalidated if str(p) != intent.arguments["top"]))
+    mixed = dict.fromkeys((*between, *(i for i in known if not _is_invalid(graph, i))))
+    if base is not None and not record.linking and (base in chain or not _is_undone(record, graph)):
+        mixed[base] = None
+    return tuple(mixed)
+
+
+def is_overtaken(record: Record, graph: ChainGraph) -> bool:
+    """Whether the top of a commit that did not come to its end was committed into the same base since."""
+    base, top = (find_path(graph, record.intent.arguments[name]) for name in ("base", "top"))
+    if base is None or top is None or not _is_invalid(graph, top):
+        return False
+    others = (r for r in graph.surroundings.journals if r.stage is Stage.LEFT)
+    return top in spent_images((r for r in others if find_path(graph, str(r.intent.target)) == base), graph)
+
+
+def _is_invalid(graph: ChainGraph, image: ImageId | None) -> bool:
+    return image is not None and graph[image].state is ImageState.INVALID
 
 
 def tops_of_mixes(graph: ChainGraph) -> Iterator[tuple[ImageId, tuple[ImageId, ...]]]:
@@ -110,7 +123,7 @@ def tops_of_mixes(graph: ChainGraph) -> Iterator[tuple[ImageId, tuple[ImageId, .
     for record in _unfinished(graph):
         mixed = mixed_images(record, graph)
         top = find_path(graph, record.intent.arguments["top"]) if mixed else None
-        if top is not None and mixed[0] in graph.chain(top):
+        if top is not None and not _is_invalid(graph, top) and mixed[0] in graph.chain(top):
             yield top, mixed
 
 
@@ -139,6 +152,13 @@ def may_exist(path: str | Path) -> bool:
     except OSError:
         return True
     return True
+
+
+def _unchanged(graph: ChainGraph, images: Iterable[tuple[Path, Fingerprint]]) -> set[ImageId]:
+    """Give the images of a graph that are as they were then: under any name, or copies by the name that they had."""
+    known = {f.lasting: i for i in graph if (f := graph[i].fingerprint) is not None}
+    found = {i for path, then in images for i in (known.get(then.lasting), _unchanged_copy(graph, path, then))}
+    return {i for i in found if i is not None}
 
 
 def _unchanged_copy(graph: ChainGraph, path: Path, then: Fingerprint) -> ImageId | None:

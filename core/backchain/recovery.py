@@ -27,7 +27,14 @@ from backchain.filename import printable
 from backchain.image import ImageState, naming, read_image_info, require_header, require_readable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, note, read_journal
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
-from backchain.pending import find_path, links_are_changed, mixed_images, pending_links, spent_images
+from backchain.pending import (
+    find_path,
+    is_overtaken,
+    links_are_changed,
+    mixed_images,
+    pending_links,
+    spent_images,
+)
 from backchain.qcow2.writer import Qcow2Writer, require_writable
 from backchain.record import Stage
 
@@ -141,9 +148,9 @@ def _rest_of_commit(record: Record, graph: ChainGraph) -> Operation | None:
         if len(pending) < len(links):
             return Rebase(_needed(graph, str(pending[0].image)), base, True, pending[0].name, pending[0].format)
     top = _needed(graph, arguments["top"])
-    if graph[top].state is ImageState.INVALID:  # the same was asked for again since, and is done
+    if is_overtaken(record, graph):  # the same was asked for again since, and is done
         return None
-    if base not in graph.chain(top):
+    if base not in graph.chain(top) or graph[top].state is ImageState.INVALID:
         raise StalePlanError(
             f"{graph[base].display_path} is not below {graph[top].display_path} any more, so that the interrupted "
             f"commit cannot be finished",

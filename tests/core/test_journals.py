@@ -114,6 +114,41 @@ def test_a_mix_is_remembered_after_the_commit_was_given_up(tmp_path: Path, deed:
     assert root.exists()
 
 
+@pytest.mark.parametrize("given_up", [True, False])
+@pytest.mark.parametrize("way", ["pulled free", "rebased", "removed"])
+def test_the_layers_between_stay_a_mix_when_the_top_needs_them_no_more(
+    tmp_path: Path, way: str, *, given_up: bool
+) -> None:  # fmt: skip
+    scene = Scene("commit-active", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base")
+    if given_up:
+        recovery.tidy_up(record)
+    graph = discover([scene.folder])
+    base, top = (node(graph, scene.paths[name]) for name in ("base", "top"))
+    if way == "removed":
+        scene.paths["top"].unlink()
+    else:
+        perform(graph, Pull(top, None) if way == "pulled free" else Rebase(top, base))
+    graph, new = discover([scene.folder]), scene.folder / "new.qcow2"
+    for name in ("base", "mid"):
+        assert "corrupt" in stopping(graph, Snapshot(node(graph, scene.paths[name]), new)), name
+
+
+def test_a_commit_into_a_layer_between_does_not_finish_one_into_the_base(tmp_path: Path) -> None:
+    scene = Scene("commit", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "base")
+    view, new = qemu.view(scene.paths["top"]), scene.folder / "new.qcow2"
+    graph = discover([scene.folder])
+    perform(graph, Commit(node(graph, scene.paths["mid"]), node(graph, scene.paths["top"])))
+    with pytest.raises(StalePlanError, match=r"not below .*top\.qcow2"):
+        recovery.finish(record, perform)
+    recovery.tidy_up(record)
+    graph = discover([scene.folder])
+    assert "corrupt" in stopping(graph, Snapshot(node(graph, scene.paths["base"]), new))
+    assert qemu.view(scene.paths["mid"]) == view, "it holds all that its base may lack"
+    assert "corrupt" not in stopping(graph, Snapshot(node(graph, scene.paths["mid"]), new))
+
+
 @pytest.mark.parametrize("deed", ["commit", "commit-active", "pull", "rebase"])
 def test_what_was_done_by_another_run_is_not_left_to_be_done(tmp_path: Path, deed: str) -> None:
     """Whoever asked for the rest of it did not say that the job is over; a commit tells by itself."""
