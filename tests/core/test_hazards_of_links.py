@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from backchain.plan import Plan
 
 MIB = 1 << 20
+MASK = (1 << 56) - (1 << 9)
+"""The offset in an entry of an L1 or L2 table."""
 
 
 # --- rebase -----------------------------------------------------------------------------------------------------------
@@ -405,3 +408,41 @@ def test_an_external_data_file_is_refused(tmp_path: Path) -> None:
     qemu.create(top, MIB, backing=root, data_file=str(tmp_path / "top.data"))
     with pytest.raises(UnsupportedImageError, match="external data file"):
         commit(root, top)
+
+
+def test_what_a_snapshot_uses_is_counted_too(tmp_path: Path) -> None:
+    """Its clusters would be given out and written over; several snapshots may share a table, which is sound."""
+    root, one = chain_of(tmp_path, "root", "one")
+    qemu.io(root, "write -P 1 0 256k")
+    for name in ("s", "t", "u"):
+        qemu.run("qemu-img", "snapshot", "-c", name, root)
+    qemu.io(root, "write -P 2 0 256k")
+    qemu.io(one, "write -P 3 512k 256k")
+    assert qemu.check(root).clean
+    assert "corrupt" not in codes(commit(root, one))
+    data = bytearray(root.read_bytes())
+    table, *_ = struct.unpack_from(">Q", data, int.from_bytes(data[48:56], "big"))
+    l1, *_ = struct.unpack_from(">Q", data, int.from_bytes(data[64:72], "big"))
+    l2, *_ = struct.unpack_from(">Q", data, l1)
+    cluster, *_ = struct.unpack_from(">Q", data, l2 & MASK)
+    struct.pack_into(">H", data, table + 2 * ((cluster & MASK) >> 16), 2)  # three snapshots read it
+    root.write_bytes(data)
+    assert qemu.check(root).corruptions
+    plan = commit(root, one)
+    assert hazard(plan, "corrupt").severity is Severity.BLOCK
+    refused(plan)
+
+
+def test_snapshots_that_have_a_table_in_common_are_damage(tmp_path: Path) -> None:
+    """Thousands that name the same one would take as many times as long."""
+    root, one = chain_of(tmp_path, "root", "one")
+    qemu.run("qemu-img", "snapshot", "-c", "s", root)
+    data = bytearray(root.read_bytes())
+    place = int.from_bytes(data[64:72], "big")
+    entry = bytes(data[place : place + 40]) + bytes(-40 % 8)
+    data[60:64] = (2).to_bytes(4, "big")
+    again = struct.pack(">QIHH", *struct.unpack_from(">QI", entry), 0, 0) + bytes(24)
+    data[place:] = (again * 2).ljust(len(data) - place, b"\0")
+    root.write_bytes(data)
+    plan = commit(root, one)
+    assert "amid another" in next(h.message for h in plan.hazards if h.code == "corrupt")

@@ -1,8 +1,7 @@
 """Whether a qcow2 file's tables and refcounts agree, asked before anything is written into it; and what it leaks.
 
-A cluster that is referred to more often than it is counted would be given out twice, or freed while it is used. Only
-what the active image refers to is counted for that, so that references of internal snapshots and bitmaps never count
-as damage, and leaks do not either.
+A cluster that is referred to more often than it is counted would be given out twice, or freed while it is used, be it
+by an internal snapshot or a bitmap. Leaks do not count as damage.
 
 Source: section "Host cluster management" of QEMU's qcow2 specification; ``qemu-img check`` calls the same an error.
 """
@@ -28,7 +27,7 @@ _MOST_EXCESS = 64
 
 
 def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> None:
-    """Compare the references of the active image, and of its metadata, with the refcounts.
+    """Compare the references of the active image, and of all that is kept beside it, with the refcounts.
 
     Args:
         file: The open file.
@@ -40,6 +39,7 @@ def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: i
             (OFLAG_COPIED) with another refcount than 1.
     """
     references = References(file, refcount_table, end)
+    references.add_everything_else()
     for index in references.blocks():
         counts = _counts(file, refcount_table, index)
         if counts is None:
@@ -64,6 +64,7 @@ def leaked(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> NDA
         UnsupportedImageError: Not all that may refer to clusters is known.
     """
     references = References(file, refcount_table, end)
+    references.require_known()
     references.add_everything_else()
     found = [np.zeros(0, np.int64)]
     existing = np.flatnonzero(refcount_table[: -(-end // file.header.refcount_block_entries)]).tolist()

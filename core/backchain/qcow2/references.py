@@ -1,7 +1,8 @@
 """How often each host cluster of a qcow2 file is referred to, counted from the tables themselves.
 
-The active image and its own metadata are what must be sound before anything is written; internal snapshots, bitmaps
-and the encryption header are counted as well where leaks are looked for, as all that nothing refers to is one.
+The active image and its own metadata come first, then internal snapshots, bitmaps and the encryption header: what any
+of them uses must not be given out, and what none of them does is leaked. Each table is read once, however many name it,
+and its holes are not read, so that the work follows what is stored.
 
 Source: sections "Host cluster management", "Snapshots", "Bitmaps" and "Full disk encryption header pointer" of QEMU's
 qcow2 specification.
@@ -19,9 +20,10 @@ from backchain.errors import MalformedImageError, UnsupportedImageError
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.bitmaps import bitmap_tables, directory_place
 from backchain.qcow2.tables import compressed_extents, native, read_entries, stretches
+from backchain.raw import data_extents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -95,11 +97,10 @@ class References:
         bits = self._own.get(index)
         return np.zeros(self._entries, bool) if bits is None else np.unpackbits(bits).view(bool)
 
-    def add_everything_else(self) -> None:
-        """Count what internal snapshots, bitmaps and an encryption header refer to.
+    def require_known(self) -> None:
+        """Make sure that nothing refers to clusters but what `add_everything_else` counts.
 
         Raises:
-            MalformedImageError: One of their tables is damaged.
             UnsupportedImageError: The image keeps something that is not known here.
         """
         header = self._file.header
@@ -108,7 +109,14 @@ class References:
         known = {fmt.EXT_BACKING_FORMAT, fmt.EXT_FEATURE_NAMES, fmt.EXT_BITMAPS, fmt.EXT_LUKS, fmt.EXT_BASE_MARK}
         if any(e.type not in known for e in header.extensions):
             raise UnsupportedImageError("the image has header extensions whose clusters are not known")
-        luks = header.extension(fmt.EXT_LUKS)
+
+    def add_everything_else(self) -> None:
+        """Count what internal snapshots, bitmaps and an encryption header refer to.
+
+        Raises:
+            MalformedImageError: One of their tables is damaged.
+        """
+        luks = self._file.header.extension(fmt.EXT_LUKS)
         if luks is not None and len(luks) >= _LUKS_EXTENSION.size:
             self._add(self._span(*_LUKS_EXTENSION.unpack_from(luks)))
         self._add_snapshots()
@@ -116,9 +124,12 @@ class References:
 
     # --- tables ---------------------------------------------------------------------------------------------------
 
-    def _add_tables(self, l1: NDArray[np.uint64], *, active: bool) -> None:
-        """Count an L1 table's L2 tables and their clusters; flags are looked at in the active image's alone."""
-        self._add_standard(l1, active=active)
+    def _add_tables(self, l1: NDArray[np.uint64], *, active: bool, weight: int = 1) -> None:
+        """Count an L1 table's L2 tables and their clusters, each `weight` times.
+
+        Flags are looked at in the active image's alone.
+        """
+        self._add_standard(l1, active=active, weight=weight)
         steps, marks = np.empty(0, np.uint64), np.empty(0, bool)
         for stored in self._file.stored_entries(l1):
             used = stored != 0
@@ -129,7 +140,7 @@ class References:
                 first, last = stretches(entries, self._size, steps, marks)
                 if len(first) * _LONG < len(entries) and self._add_stretches(entries, first, last):
                     continue
-            self._add_entries(entries, active=active)
+            self._add_entries(entries, active=active, weight=weight)
 
     def _add_stretches(
         self, entries: NDArray[np.uint64], first: NDArray[np.int64], last: NDArray[np.int64]
@@ -160,15 +171,15 @@ class References:
             self._note_own(index, flags_of_block)
         return True
 
-    def _add_entries(self, entries: NDArray[np.uint64], *, active: bool) -> None:
+    def _add_entries(self, entries: NDArray[np.uint64], *, active: bool, weight: int) -> None:
         """Count L2 entries of any kind."""
         packed = (entries & _COMPRESSED) != 0
         if packed.any():
-            self._add_compressed(entries[packed])
+            self._add_compressed(entries[packed], weight)
             entries = entries[~packed]
-        self._add_standard(entries, active=active)
+        self._add_standard(entries, active=active, weight=weight)
 
-    def _add_standard(self, entries: NDArray[np.uint64], *, active: bool) -> None:
+    def _add_standard(self, entries: NDArray[np.uint64], *, active: bool, weight: int) -> None:
         offset = (entries & _OFFSET).view(np.int64)
         if int(np.bitwise_or.reduce(offset, initial=0)) & (self._size - 1):
             raise MalformedImageError(f"the image has a table entry that is not aligned to a cluster; {DAMAGED}")
@@ -176,30 +187,36 @@ class References:
         own = named & (entries >= _COPIED) if active else np.zeros(len(entries), bool)  # the flag is the highest bit
         offset >>= self._bits
         self._add_own(offset[own])
-        self._add(offset[named & ~own])
+        self._add(offset[named & ~own], weight)
 
-    def _add_compressed(self, entries: NDArray[np.uint64]) -> None:
+    def _add_compressed(self, entries: NDArray[np.uint64], weight: int) -> None:
         """Count the clusters that compressed data touches; its last sector may reach past the end of the file."""
         start, length = compressed_extents(entries, self._file.header.cluster_bits)
         first, last = start // self._size, (start + length - 1) // self._size
         for step in range(int((last - first).max(initial=0)) + 1):
-            self._add((first + step)[first + step <= last])
+            self._add((first + step)[first + step <= last], weight)
 
     # --- the rest -------------------------------------------------------------------------------------------------
 
     def _add_snapshots(self) -> None:
         header = self._file.header
         position = header.snapshots_offset
+        places: list[tuple[int, int]] = []
         for _ in range(header.nb_snapshots):
             fixed = self._read(position, fmt.SNAPSHOT_HEADER.size, "snapshot table")
             l1_offset, l1_size, id_size, name_size, _, _, _, _, extra = fmt.SNAPSHOT_HEADER.unpack(fixed)
             if l1_size * 8 > fmt.MAX_L1_BYTES:
                 raise MalformedImageError(f"an internal snapshot has an L1 table that is too large; {DAMAGED}")
-            self._add(self._span(l1_offset, l1_size * 8))
-            self._add_tables(read_entries(self._read(l1_offset, l1_size * 8, "snapshot's L1 table")), active=False)
+            places.append((l1_offset, l1_size * 8))
             position += -(-(fmt.SNAPSHOT_HEADER.size + extra + id_size + name_size) // 8) * 8
-        if header.nb_snapshots:
-            self._add(self._span(header.snapshots_offset, position - header.snapshots_offset))
+        if not places:
+            return
+        self._add(self._span(header.snapshots_offset, position - header.snapshots_offset))
+        tables = np.sort(self._named_by(places, "snapshot's L1 table"))
+        begins = np.flatnonzero(np.append(True, tables[1:] != tables[:-1])) if len(tables) else tables.astype(np.int64)
+        weights = np.diff(np.append(begins, len(tables)))  # several snapshots may have an L2 table in common
+        for weight in _distinct(weights) if len(weights) else ():
+            self._add_tables(tables[begins[weights == weight]], active=False, weight=weight)
 
     def _add_bitmaps(self) -> None:
         header = self._file.header
@@ -208,10 +225,31 @@ class References:
             return
         offset, size = place
         count, *_ = fmt.BITMAPS_EXTENSION.unpack_from(header.extension(fmt.EXT_BITMAPS) or b"")
-        for table, entries in bitmap_tables(self._read(offset, size, "bitmap directory"), count):
-            self._add(self._span(table, entries * 8))
-            words = read_entries(self._read(table, entries * 8, "bitmap table")) & _OFFSET
-            self._add(words[words != 0].astype(np.int64) // self._size)
+        directory = self._read(offset, size, "bitmap directory")
+        places = [(table, entries * 8) for table, entries in bitmap_tables(directory, count)]
+        self._add(self._named_by(places, "bitmap table").view(np.int64) >> self._bits)
+
+    def _named_by(self, places: Sequence[tuple[int, int]], what: str) -> NDArray[np.uint64]:
+        """Count the clusters of tables, and give what their entries name: uint64, host offsets in bytes.
+
+        Args:
+            places: Offset and length of each table in bytes.
+            what: What such a table is called.
+
+        Raises:
+            MalformedImageError: A table lies outside of the file, or two of them overlap.
+        """
+        found = [np.zeros(0, np.uint64)]
+        end = 0
+        for offset, length in sorted(p for p in places if p[1]):
+            if offset < end or offset % self._size:
+                raise MalformedImageError(f"the {what} at {offset:#x} lies amid another or amid a cluster; {DAMAGED}")
+            end = offset + length
+            self._add(self._span(offset, length))
+            for start, stop in data_extents(self._file.descriptor, offset, end):
+                words = read_entries(self._read(start, stop - start, what)) & _OFFSET
+                found.append(words[words != 0])
+        return np.concatenate(found)
 
     # --- counting -------------------------------------------------------------------------------------------------
 
@@ -238,11 +276,11 @@ class References:
             raise _used_twice()
         known |= bits
 
-    def _add(self, clusters: NDArray[np.int64]) -> None:
-        """Count references that may share their cluster."""
+    def _add(self, clusters: NDArray[np.int64], weight: int = 1) -> None:
+        """Count references that may share their cluster, each `weight` times."""
         for index, inside in self._by_block(clusters):
             counts = self._others.setdefault(index, np.zeros(self._entries, np.uint32))
-            counts += np.bincount(inside, minlength=self._entries).astype(np.uint32)
+            counts += (np.bincount(inside, minlength=self._entries) * weight).astype(np.uint32)
 
     def _by_block(self, clusters: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """Yield (number of a refcount block, places in it) for each block that counts some of the clusters."""
