@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from backchain_tui import collector
+
 
 def main() -> None:
     """Run the program; Ctrl-C ends it in one line while it is being loaded, too."""
+    collector.hold()
     try:
         from backchain_tui.cli import main as run
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
-from backchain_tui import formatting
+from backchain_tui import collector, formatting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,6 +116,7 @@ def run_job(
     Raises:
         BackchainError: As the engine raised it.
     """
+    collector.resume()  # the job may run for hours
     outcome = _Outcome()
     thread = threading.Thread(target=outcome.take, args=(engine, plan, job, forced, verify), name="engine")
     view = view_for(style)

@@ -10,7 +10,6 @@ import click
 
 from backchain.errors import MissingImageError, UsageError
 from backchain.filename import printable
-from backchain_tui import collector
 from backchain_tui.commands.options import NamedPath, scan_option
 
 
@@ -43,7 +42,6 @@ def open_app(
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError("the terminal UI needs a terminal", "backchain graph shows the forest as text")
-    collector.hold()
     # Textual reads it once, when it is imported: more frames a second shorten the way from key to screen.
     os.environ.setdefault("TEXTUAL_FPS", "120")
     from backchain_tui.app import BackchainApp
