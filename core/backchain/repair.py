@@ -13,7 +13,9 @@ from backchain.basemark import BaseMark
 from backchain.discover import discover
 from backchain.errors import BackchainError
 from backchain.filename import backing_name_for
-from backchain.hazards.links import LOST, probed, trapped_name
+from backchain.hazards.facts import LOST
+from backchain.hazards.formats import probed
+from backchain.hazards.links import trapped_name
 from backchain.operations import Rebase
 
 if TYPE_CHECKING:

@@ -124,7 +124,8 @@ def link_fault(graph: ChainGraph, image: ImageId) -> str:
         graph: The forest.
         image: The overlay.
     """
-    from backchain.hazards.links import LOST, trapped_name  # not before there is a forest: it needs numpy
+    from backchain.hazards.facts import LOST  # not before there is a forest: the package needs numpy
+    from backchain.hazards.links import trapped_name
 
     info, backing = graph[image], graph.backing_of(image)
     if info.backing is None or info.header is None or (backing is not None and graph[backing].remote is not None):

@@ -10,8 +10,8 @@ from backchain.basemark import BaseMark
 from backchain.clustermap import map_layers, open_layers
 from backchain.contents import Comparison, reads_zero
 from backchain.errors import ImageError
-from backchain.hazards.facts import BLOCK, CONFIRM, WARN, Facts
-from backchain.hazards.links import LOST, loops_among
+from backchain.hazards.facts import BLOCK, CONFIRM, LOST, WARN, Facts
+from backchain.hazards.links import loops_among
 from backchain.image import ImageState
 from backchain.operations import Commit, Rebase
 from backchain.plan import Hazard

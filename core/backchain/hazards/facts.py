@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backchain.image import ImageState
 from backchain.operations import Rebase
 from backchain.pausing import go_on
 from backchain.plan import Severity
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from backchain.shapes import Shape
 
 BLOCK, CONFIRM, WARN = Severity.BLOCK, Severity.CONFIRM, Severity.WARN
+
+LOST = frozenset({ImageState.MISSING, ImageState.UNREADABLE})
+"""States of an image that cannot be read at all."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from backchain import pending
 from backchain.domains import read_domains
 from backchain.filename import MAX_BACKING_NAME, printable, recorded_length
-from backchain.hazards import links
+from backchain.hazards import formats, links
 from backchain.hazards.facts import BLOCK, CONFIRM, names, unwritable
 from backchain.hazards.images import damaged_images, mixed_images, used_images
 from backchain.hazards.machines import removed_disks, unread_domains
@@ -36,12 +36,12 @@ def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: 
         *links.looped_chains(graph, chain), *links.lost_images(graph, chain),
         *links.invalid_images(graph, (operation.image,)), *links.untrusted_links(graph, chain),
         *links.forked_images(graph, chain), *damaged_images(graph, chain), *mixed_images(graph, (operation.image,)),
-        *used_images(graph, chain, ()), *(h for i in chain for h in links.recorded_format(graph, i)),
-        *links.hardly_raw(graph, operation.image, "qemu-img can convert it; go on if that is meant"),
+        *used_images(graph, chain, ()), *(h for i in chain for h in formats.recorded_format(graph, i)),
+        *formats.hardly_raw(graph, operation.image, "qemu-img can convert it; go on if that is meant"),
         *_plain_overlay(graph, operation.image), *_new_file(graph, operation, name, needed),
     ]  # fmt: skip
-    if links.probed(graph, operation.image):
-        found.append(links.probe_hazard(graph, operation.image))
+    if formats.probed(graph, operation.image):
+        found.append(formats.probe_hazard(graph, operation.image))
     return found
 
 
