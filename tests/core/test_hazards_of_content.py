@@ -67,7 +67,7 @@ def test_what_qemu_img_check_would_fault_blocks(tmp_path: Path) -> None:
     qemu.io(one, "write -P 2 0 64k")
     assert "corrupt" not in codes(commit(root, one))
     data = bytearray(root.read_bytes())
-    l2 = int.from_bytes(data[int.from_bytes(data[40:48], "big") :][:8], "big") & ((1 << 56) - 1)
+    l2 = int.from_bytes(data[int.from_bytes(data[40:48], "big") :][:8], "big") & MASK
     data[l2 + 8 : l2 + 16] = data[l2 : l2 + 8]  # two guest clusters in one host cluster
     root.write_bytes(data)
     assert qemu.check(root).corruptions
@@ -118,5 +118,6 @@ def test_snapshots_that_have_a_table_in_common_are_damage(tmp_path: Path) -> Non
     again = struct.pack(">QIHH", *struct.unpack_from(">QI", entry), 0, 0) + bytes(24)
     data[place:] = (again * 2).ljust(len(data) - place, b"\0")
     root.write_bytes(data)
+    assert qemu.check(root).corruptions
     plan = commit(root, one)
     assert "amid another" in next(h.message for h in plan.hazards if h.code == "corrupt")

@@ -190,7 +190,7 @@ class References:
         self._add(offset[named & ~own], weight)
 
     def _add_compressed(self, entries: NDArray[np.uint64], weight: int) -> None:
-        """Count the clusters that compressed data touches; its last sector may reach past the end of the file."""
+        """Count the clusters that compressed data touches; a file may end amid the last of them."""
         start, length = compressed_extents(entries, self._file.header.cluster_bits)
         first, last = start // self._size, (start + length - 1) // self._size
         for step in range(int((last - first).max(initial=0)) + 1):
@@ -213,9 +213,11 @@ class References:
             return
         self._add(self._span(header.snapshots_offset, position - header.snapshots_offset))
         tables = np.sort(self._named_by(places, "snapshot's L1 table"))
-        begins = np.flatnonzero(np.append(True, tables[1:] != tables[:-1])) if len(tables) else tables.astype(np.int64)
+        if not len(tables):
+            return
+        begins = np.flatnonzero(np.append(True, tables[1:] != tables[:-1]))
         weights = np.diff(np.append(begins, len(tables)))  # several snapshots may have an L2 table in common
-        for weight in _distinct(weights) if len(weights) else ():
+        for weight in _distinct(weights):
             self._add_tables(tables[begins[weights == weight]], active=False, weight=weight)
 
     def _add_bitmaps(self) -> None:
