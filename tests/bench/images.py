@@ -100,6 +100,16 @@ def tall_chain(folder: Path) -> None:
         io(path, zeros + writes(clusters[:4096], n, choose))
 
 
+def snapshot_chain(folder: Path) -> None:
+    """1 TiB: a base with every L2 entry set and three internal snapshots under an overlay of 4,096 scattered zeros."""
+    base = full(folder / "l0.qcow2", TIB)
+    for n in range(3):
+        tool("qemu-img", "snapshot", "-c", f"s{n}", base)
+    path = create(folder / "l1.qcow2", TIB, "l0.qcow2")
+    clusters = random.Random(3).sample(range(TIB // CLUSTER), 4096)
+    io(path, [f"write -q -z {c * CLUSTER} {CLUSTER}" for c in sorted(clusters)])
+
+
 def subcluster_chain(folder: Path) -> None:
     """256 GiB, extended L2 entries: a full base under two overlays of 16,384 writes of 1 to 4 subclusters each."""
     size, options = 256 * GIB, "extended_l2=on"

@@ -207,6 +207,10 @@ GROUPS = (
         Case("cluster-map-1t-4-layers", "the same of the whole chain of 4 layers", cluster_map("l3.qcow2"),
              {"any zoom": Goal(10)}),
     ]),
+    Group("snapshots", images.snapshot_chain, [
+        Case("plan-1t-snapshots", f"1 TiB x 2 layers, three internal snapshots in the base: {_PLAN}",
+             beside(our_plan("l1.qcow2"), measured("l1.qcow2")), {"memory": MAP_MEMORY}),
+    ]),
     Group("subclusters", images.subcluster_chain, [
         Case("map-extended-l2", f"256 GiB x 3 layers, extended L2 entries, scattered subclusters: {_MAP}",
              beside(our_map("l2.qcow2"), their_map("l2.qcow2")), {"memory": MAP_MEMORY},

@@ -218,8 +218,12 @@ class Allocator:
             self._scan = stop
             return np.zeros(0, np.int64)
         first = index * self._entries
-        counts = self._block(index)[self._scan - first : stop - first]
-        free = np.flatnonzero(counts == 0)[:wanted].astype(np.int64) + self._scan
+        block = self._blocks.get(index)
+        if block is None:  # kept only where something is free: of a full disk there are thousands
+            block = read_block(self._descriptor, self._header, int(self.table[index]))
+        free = np.flatnonzero(block[self._scan - first : stop - first] == 0)[:wanted].astype(np.int64) + self._scan
+        if len(free):
+            self._blocks[index] = block
         self._scan = int(free[-1]) + 1 if len(free) == wanted else stop
         return free
 

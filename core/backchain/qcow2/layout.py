@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backchain.errors import MalformedImageError
+from backchain.errors import MalformedImageError, UnsupportedImageError
+from backchain.qcow2 import format as fmt
 from backchain.qcow2.refcounts import read_block
 from backchain.qcow2.references import DAMAGED, References
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
+    from backchain.qcow2.header import Header
     from backchain.qcow2.image import Qcow2File
     from backchain.qcow2.refcounts import Counts
+    from backchain.qcow2.tally import Tally
 
 _MOST_EXCESS = 64
 """A run that is killed leaks a reference or two of a cluster; more is damage of another kind."""
@@ -38,14 +43,13 @@ def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: i
         MalformedImageError: A cluster has more references than its refcount, or is marked as nobody else's
             (OFLAG_COPIED) with another refcount than 1.
     """
-    references = References(file, refcount_table, end)
-    references.add_everything_else()
-    for index in references.blocks():
-        counts = _counts(file, refcount_table, index)
-        if counts is None:
-            raise MalformedImageError(f"the image uses clusters that have no refcount; {DAMAGED}")
-        if references.disagree(index, counts):
-            raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
+    for tally in _tallies(file, refcount_table, end):
+        for index in tally.blocks():
+            counts = _counts(file, refcount_table, index)
+            if counts is None:
+                raise MalformedImageError(f"the image uses clusters that have no refcount; {DAMAGED}")
+            if tally.disagree(index, counts):
+                raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
 
 
 def leaked(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> NDArray[np.int64]:
@@ -63,22 +67,41 @@ def leaked(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> NDA
         MalformedImageError: A cluster has more references than its refcount: that is no leak, but damage.
         UnsupportedImageError: Not all that may refer to clusters is known.
     """
-    references = References(file, refcount_table, end)
-    references.require_known()
-    references.add_everything_else()
+    _require_known(file.header)
     found = [np.zeros(0, np.int64)]
-    existing = np.flatnonzero(refcount_table[: -(-end // file.header.refcount_block_entries)]).tolist()
-    for index in sorted({*references.blocks(), *existing}):
-        mine = references.of_block(index)
-        counts = _counts(file, refcount_table, index)
-        if counts is None or (mine > counts).any():
-            raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
-        excess = (counts - mine).astype(np.uint64)
-        if int(excess.max(initial=0)) > _MOST_EXCESS:
-            raise MalformedImageError(f"the image counts clusters far more often than it refers to them; {DAMAGED}")
-        first = index * file.header.refcount_block_entries
-        found.append(np.repeat(np.arange(first, first + len(mine), dtype=np.int64), excess.astype(np.int64)))
+    entries = file.header.refcount_block_entries
+    for tally in _tallies(file, refcount_table, end):
+        existing = np.flatnonzero(refcount_table[tally.start : tally.stop]) + tally.start
+        for index in sorted({*tally.blocks(), *existing.tolist()}):
+            mine = tally.of_block(index)
+            counts = _counts(file, refcount_table, index)
+            if counts is None or (mine > counts).any():
+                raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
+            excess = (counts - mine).astype(np.uint64)
+            if int(excess.max(initial=0)) > _MOST_EXCESS:
+                raise MalformedImageError(f"the image counts clusters far more often than it refers to them; {DAMAGED}")
+            places = np.arange(index * entries, (index + 1) * entries, dtype=np.int64)
+            found.append(np.repeat(places, excess.astype(np.int64)))
     return np.concatenate(found)
+
+
+def _tallies(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> Iterator[Tally]:
+    """Count all references, in as many passes over the tables as memory makes necessary; mostly that is one."""
+    start, stop = 0, -(-end // file.header.refcount_block_entries)
+    while start < stop:
+        references = References(file, refcount_table, end, start)
+        yield references.tally
+        start = references.tally.stop
+        references.tally.clear()  # before the next pass fills as much
+
+
+def _require_known(header: Header) -> None:
+    """Make sure that nothing refers to clusters but what is counted."""
+    if header.incompatible_features & fmt.INCOMPAT_DATA_FILE:
+        raise UnsupportedImageError("the clusters of an external data file are not counted here")
+    known = {fmt.EXT_BACKING_FORMAT, fmt.EXT_FEATURE_NAMES, fmt.EXT_BITMAPS, fmt.EXT_LUKS, fmt.EXT_BASE_MARK}
+    if any(e.type not in known for e in header.extensions):
+        raise UnsupportedImageError("the image has header extensions whose clusters are not known")
 
 
 def _counts(file: Qcow2File, table: NDArray[np.uint64], index: int) -> Counts | None:

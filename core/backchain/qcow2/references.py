@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backchain.errors import MalformedImageError, UnsupportedImageError
+from backchain.errors import MalformedImageError
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.bitmaps import bitmap_tables, directory_place
 from backchain.qcow2.tables import compressed_extents, native, read_entries, stretches
+from backchain.qcow2.tally import MOST_BYTES, Tally, UsedTwiceError
 from backchain.raw import data_extents
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backchain.qcow2.image import Qcow2File
-    from backchain.qcow2.refcounts import Counts
 
 DAMAGED = "run qemu-img check on it"
 _OFFSET = np.uint64(fmt.OFFSET_MASK)
@@ -42,19 +42,26 @@ _LUKS_EXTENSION = struct.Struct(">QQ")
 
 
 class References:
-    """The references of one file, by refcount block, so that memory follows what is referred to.
+    """The references of one file.
 
-    References that claim to be a cluster's only one (OFLAG_COPIED, and metadata of the image itself) take a bit each;
-    others are counted.
+    Those that claim to be a cluster's only one (OFLAG_COPIED, and metadata of the image itself) are kept apart.
+
+    Attributes:
+        tally: Their numbers, for as many refcount blocks as memory was granted for.
     """
 
-    def __init__(self, file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> None:
-        """Count the references of the active image and of the metadata that every image has.
+    def __init__(
+        self, file: Qcow2File, refcount_table: NDArray[np.uint64], end: int, start: int = 0,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:  # fmt: skip
+        """Count the references of the image, of its internal snapshots, bitmaps and encryption header.
 
         Args:
             file: The open file.
             refcount_table: uint64: host offsets of the refcount blocks in bytes, 0 where there is none.
             end: Number of host clusters of the file.
+            start: Number of the refcount block to count from.
+            most_bytes: What the counts may take; where that is not enough, `tally.stop` is before the end.
 
         Raises:
             MalformedImageError: A table refers to what is not in the file, or two to the same cluster of their own.
@@ -64,8 +71,7 @@ class References:
         self._bits = file.header.cluster_bits
         self._end = end
         self._entries = file.header.refcount_block_entries
-        self._own: dict[int, NDArray[np.uint8]] = {}
-        self._others: dict[int, NDArray[np.uint32]] = {}
+        self.tally = Tally(self._entries, start, -(-end // self._entries), most_bytes)
         header = file.header
         self._add_own(np.zeros(1, np.int64))
         self._add_own(self._span(header.l1_table_offset, header.l1_size * 8))
@@ -73,50 +79,7 @@ class References:
         self._add_own(refcount_table[refcount_table != 0].astype(np.int64) // self._size)
         self._add_own(self._span(*(directory_place(header, file.file_size) or (0, 0))))
         self._add_tables(file.l1, active=True)
-
-    def blocks(self) -> Iterator[int]:
-        """Yield the numbers of the refcount blocks that count something, ascending."""
-        yield from sorted(self._own.keys() | self._others.keys())
-
-    def of_block(self, index: int) -> NDArray[np.uint32]:
-        """Give the number of references to each cluster of a refcount block; uint32, shape (entries of the block,)."""
-        own, others = self._own_of(index), self._others.get(index)
-        return own.astype(np.uint32) if others is None else others + own
-
-    def disagree(self, index: int, counts: Counts) -> bool:
-        """Whether the clusters of a refcount block are used more often than `counts` says.
-
-        So it is, too, where a reference claims to be the only one and the count is not 1.
-        """
-        own = self._own_of(index)
-        if bool(((counts != 1) & own).any()):
-            return True
-        return index in self._others and bool((self.of_block(index) > counts).any())
-
-    def _own_of(self, index: int) -> NDArray[np.bool_]:
-        bits = self._own.get(index)
-        return np.zeros(self._entries, bool) if bits is None else np.unpackbits(bits).view(bool)
-
-    def require_known(self) -> None:
-        """Make sure that nothing refers to clusters but what `add_everything_else` counts.
-
-        Raises:
-            UnsupportedImageError: The image keeps something that is not known here.
-        """
-        header = self._file.header
-        if header.incompatible_features & fmt.INCOMPAT_DATA_FILE:
-            raise UnsupportedImageError("the clusters of an external data file are not counted here")
-        known = {fmt.EXT_BACKING_FORMAT, fmt.EXT_FEATURE_NAMES, fmt.EXT_BITMAPS, fmt.EXT_LUKS, fmt.EXT_BASE_MARK}
-        if any(e.type not in known for e in header.extensions):
-            raise UnsupportedImageError("the image has header extensions whose clusters are not known")
-
-    def add_everything_else(self) -> None:
-        """Count what internal snapshots, bitmaps and an encryption header refer to.
-
-        Raises:
-            MalformedImageError: One of their tables is damaged.
-        """
-        luks = self._file.header.extension(fmt.EXT_LUKS)
+        luks = header.extension(fmt.EXT_LUKS)
         if luks is not None and len(luks) >= _LUKS_EXTENSION.size:
             self._add(self._span(*_LUKS_EXTENSION.unpack_from(luks)))
         self._add_snapshots()
@@ -136,40 +99,56 @@ class References:
             entries = native(stored if used.all() else stored[np.flatnonzero(used)])
             if len(marks) < len(entries):
                 steps, marks = np.empty(len(entries), np.uint64), np.empty(len(entries), bool)
-            if len(entries) and active:
+            if len(entries):
                 first, last = stretches(entries, self._size, steps, marks)
-                if len(first) * _LONG < len(entries) and self._add_stretches(entries, first, last):
+                ends = entries[np.stack((first, last))]
+                if len(first) * _LONG < len(entries) and self._add_stretches(ends, active=active, weight=weight):
                     continue
             self._add_entries(entries, active=active, weight=weight)
 
-    def _add_stretches(
-        self, entries: NDArray[np.uint64], first: NDArray[np.int64], last: NDArray[np.int64]
-    ) -> bool:  # fmt: skip
+    def _add_stretches(self, ends: NDArray[np.uint64], *, active: bool, weight: int) -> bool:
         """Count entries that go on from one to the next, as on a disk that was filled in one go; a tenth of the work.
 
+        Args:
+            ends: uint64, shape (2, n): first and last entry of each stretch.
+            active: Whether they are the active image's.
+            weight: How often each counts.
+
         Returns:
-            False if they are not all data that claims its cluster; nothing is counted then.
+            False if they are not all data, or not all of a kind; nothing is counted then.
         """
-        low, high = entries[first], entries[last]
-        offset = (low & _OFFSET).view(np.int64)
-        flags = int(np.bitwise_or.reduce(low | high))
-        if flags & (fmt.OFLAG_COMPRESSED | (self._size - 1)) or not offset.all() or not (low >= _COPIED).all():
+        offset = (ends & _OFFSET).view(np.int64)
+        flags = int(np.bitwise_or.reduce(ends, axis=None))
+        if flags & (fmt.OFLAG_COMPRESSED | (self._size - 1)) or not offset.all():
+            return False
+        claimed = ends >= _COPIED  # the flag is the highest bit
+        own = active and bool(claimed.all())
+        if active and not own and claimed.any():
             return False
         clusters = offset >> self._bits
-        stops = clusters + (last - first + 1)
-        if int(stops.max()) > self._end:
+        if int(clusters.max()) >= self._end:
             raise _past_the_end()
-        flagged: dict[int, NDArray[np.bool_]] = {}
-        for start, stop in zip(clusters.tolist(), stops.tolist(), strict=True):
-            for index in range(start // self._entries, (stop - 1) // self._entries + 1):
-                flags_of_block = flagged.setdefault(index, np.zeros(self._entries, bool))
-                part = flags_of_block[max(start - index * self._entries, 0) : stop - index * self._entries]
-                if part.any():
-                    raise _used_twice()
-                part[:] = True
+        flagged = self._flagged(clusters[0].tolist(), (clusters[1] + 1).tolist())
+        if flagged is None:
+            if own:
+                raise _used_twice()
+            return False
         for index, flags_of_block in flagged.items():
-            self._note_own(index, flags_of_block)
+            self._note_own(index, flags_of_block) if own else self.tally.add(index, flags_of_block, weight)
         return True
+
+    def _flagged(self, starts: list[int], stops: list[int]) -> dict[int, NDArray[np.bool_]] | None:
+        """Give the clusters of stretches by refcount block, or None where two of them overlap."""
+        flagged: dict[int, NDArray[np.bool_]] = {}
+        for start, stop in zip(starts, stops, strict=True):
+            low = max(start // self._entries, self.tally.start)
+            for index in range(low, min((stop - 1) // self._entries + 1, self.tally.stop)):
+                flags = flagged.setdefault(index, np.zeros(self._entries, bool))
+                part = flags[max(start - index * self._entries, 0) : stop - index * self._entries]
+                if part.any():
+                    return None
+                part[:] = True
+        return flagged
 
     def _add_entries(self, entries: NDArray[np.uint64], *, active: bool, weight: int) -> None:
         """Count L2 entries of any kind."""
@@ -272,30 +251,35 @@ class References:
 
     def _note_own(self, index: int, flags: NDArray[np.bool_]) -> None:
         """Take down which clusters of a refcount block are claimed."""
-        bits = np.packbits(flags)
-        known = self._own.setdefault(index, np.zeros(len(bits), np.uint8))
-        if (known & bits).any():
-            raise _used_twice()
-        known |= bits
+        try:
+            self.tally.add_own(index, flags)
+        except UsedTwiceError:
+            raise _used_twice() from None
 
     def _add(self, clusters: NDArray[np.int64], weight: int = 1) -> None:
         """Count references that may share their cluster, each `weight` times."""
         for index, inside in self._by_block(clusters):
-            counts = self._others.setdefault(index, np.zeros(self._entries, np.uint32))
-            counts += (np.bincount(inside, minlength=self._entries) * weight).astype(np.uint32)
+            flags = np.zeros(self._entries, bool)
+            flags[inside] = True
+            if int(np.count_nonzero(flags)) == len(inside):
+                self.tally.add(index, flags, weight)
+            else:
+                self.tally.add_numbers(index, np.bincount(inside, minlength=self._entries), weight)
 
     def _by_block(self, clusters: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield (number of a refcount block, places in it) for each block that counts some of the clusters."""
+        """Yield (number of a refcount block, places in it) for each that is due and counts some of the clusters."""
         if not len(clusters):
             return
         low, high = int(clusters.min()), int(clusters.max())
         if high >= self._end:
             raise _past_the_end()
-        block = clusters // self._entries
         first, last = low // self._entries, high // self._entries
+        if last < self.tally.start or first >= self.tally.stop:
+            return
+        block = clusters // self._entries
         for index in range(first, last + 1) if last - first < _FEW_BLOCKS else _distinct(block):
             inside = clusters[block == index] if first != last else clusters
-            if len(inside):
+            if len(inside) and self.tally.start <= index < self.tally.stop:
                 yield index, inside - index * self._entries
 
     def _read(self, offset: int, length: int, what: str) -> bytes:
