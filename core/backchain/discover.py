@@ -242,7 +242,8 @@ class _Discovery:
     def _users(self, forked: Mapping[ImageId, Sequence[tuple[Path, ImageId]]]) -> dict[ImageId, tuple[User, ...]]:
         """Give what is needed besides the backing files of the graph, each with what needs it.
 
-        These are external data files, and what backs an image when it is opened by another of its paths.
+        These are external data files, what backs an image when it is opened by another of its paths, and what a name
+        with several files mentions besides the one that is followed.
         """
         users: dict[ImageId, tuple[User, ...]] = {}
         for image, names in forked.items():
@@ -250,11 +251,12 @@ class _Discovery:
                 user = User(image, f"the backing file of {path}", is_data=False)
                 users[backing] = (*users.get(backing, ()), user)
         for info in self._images.values():
-            if info.data_file is not None:
+            held = [] if info.data_file is None else [(info.data_file, f"the data file of {info.name}")]
+            held += [(p, f"a backing file of {info.name}") for p in (info.backing.others if info.backing else ())]
+            for path, need in held:
                 with suppress(OSError, ValueError):
-                    file = image_id(info.data_file.stat())
-                    user = User(info.id, f"the data file of {info.name}", is_data=True)
-                    users[file] = (*users.get(file, ()), user)
+                    file = image_id(path.stat())
+                    users[file] = (*users.get(file, ()), User(info.id, need, is_data=True))
         return users
 
 

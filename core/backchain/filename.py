@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 MAX_BACKING_NAME = 1023
 """Longest backing file name in bytes (qcow2 specification, header field backing_file_size)."""
 
-UNKNOWN_OPTIONS = "json with unknown options"
-"""Stands for the format of a backing file behind a ``json:`` name with options that may change what is read (an offset
-into a raw file, a backing file in place of the recorded one): its file is known, what QEMU reads of it is not."""
+UNKNOWN_OPTIONS = "unknown options"
+"""Stands for the format of a backing file behind a name that says more than where it is: options that may change what
+is read (an offset into a raw file, a backing file in place of the recorded one), or drivers between the image and its
+files (blkdebug, quorum). The files are known, what QEMU reads of them is not."""
 
 _HARMLESS_OPTIONS = frozenset({
     "driver", "file", "filename", "node-name", "read-only", "auto-read-only", "force-share", "cache", "discard",
@@ -33,6 +34,10 @@ _HARMLESS_OPTIONS = frozenset({
 """Options of a ``json:`` name that do not change what is read (QEMU's QAPI schema, BlockdevOptions)."""
 
 _PROTOCOL = re.compile(r"^[^/]*?:")
+_FILTERED = re.compile(r"^(?:blkdebug:[^:]*|blkverify:([^:]*)):(.*)$", re.DOTALL)
+"""Drivers that are named before the file that they open, and the file that blkverify compares it with.
+
+Source: ``blkdebug_parse_filename`` and ``blkverify_parse_filename`` in QEMU's block/."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +48,13 @@ class BackingLink:
         name: The name as recorded, untrusted text.
         format: The recorded format (qcow2, raw, ...) or None when none is recorded.
         path: Where the name leads on this machine, or None for a protocol backchain does not open.
+        others: More files that it names, as quorum does.
     """
 
     name: str
     format: str | None
     path: Path | None
+    others: tuple[Path, ...] = ()
 
 
 def has_protocol(name: str) -> bool:
@@ -64,16 +71,21 @@ def resolve_backing(overlay: Path, name: str, backing_format: str | None) -> Bac
         backing_format: Backing format out of its header, or None.
 
     Returns:
-        The link; its path is None when the name is a protocol other than ``file:`` or an unreadable ``json:``.
+        The link; its path is None when the name is a protocol other than ``file:`` that mentions no file, or an
+        unreadable ``json:``.
     """
     if name.startswith("json:"):
         path, inner_format = _resolve_json(name)
         # What the header records beside the name goes before what the name itself says.
         recorded = inner_format if inner_format == UNKNOWN_OPTIONS else backing_format or inner_format
-        return BackingLink(name, recorded, path)
+        if path is not None:
+            return BackingLink(name, recorded, path)
     if name.startswith("file:"):
         return BackingLink(name, backing_format, _absolute(Path(name.removeprefix("file:"))))
     if has_protocol(name):
+        files = _behind_drivers(name)
+        if files:
+            return BackingLink(name, UNKNOWN_OPTIONS, files[0], files[1:])
         return BackingLink(name, backing_format, None)
     return BackingLink(name, backing_format, _absolute(overlay.parent / name))
 
@@ -191,6 +203,37 @@ def _resolve_json(name: str) -> tuple[Path | None, str | None]:
     filename = file_in_json(name)
     path = _absolute(Path(filename)) if filename is not None else None
     return path, driver if plain else UNKNOWN_OPTIONS
+
+
+def _behind_drivers(name: str) -> tuple[Path, ...]:
+    """Give the files of this machine that a name mentions whose drivers stand between them and the overlay."""
+    waiting, found = [name], dict[Path, None]()
+    while waiting:
+        one = waiting.pop()
+        if filtered := _FILTERED.match(one):
+            waiting += [f for f in filtered.groups() if f]
+        elif one.startswith("json:"):
+            waiting += _files_in_json(one)
+        elif not has_protocol(one) or one.startswith("file:"):
+            found[_absolute(Path(one.removeprefix("file:")))] = None
+    return tuple(found)
+
+
+def _files_in_json(name: str) -> list[str]:
+    """Give everything that the options of a ``json:`` name call a file name."""
+    try:
+        waiting: list[Any] = [json.loads(name.removeprefix("json:"))]
+    except (ValueError, RecursionError):
+        return []
+    found: list[str] = []
+    while waiting:
+        options = waiting.pop()
+        if isinstance(options, dict):
+            found += [v for k, v in options.items() if k.split(".")[-1] == "filename" and isinstance(v, str)]
+            waiting += options.values()
+        elif isinstance(options, list):
+            waiting += options
+    return found
 
 
 def _json_levels(name: str) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ class User(NamedTuple):
     Attributes:
         image: Who needs it; it may be none of the graph's.
         need: What the file is to it, in words.
-        is_data: Whether the file holds its data; else it backs the image by another of its paths.
+        is_data: Whether it reads the file as it is seen now; else the file backs it by another of its paths.
     """
 
     image: ImageId

@@ -151,6 +151,40 @@ def test_an_overlay_behind_odd_options_is_still_a_sibling(tmp_path: Path, raw: P
     assert {named["odd"]} <= {i for h in hazards if h.code == "sibling-corruption" for i in h.images}
 
 
+BLKDEBUG = {"driver": "qcow2", "file": {"driver": "blkdebug", "image": {"driver": "file", "filename": "base.qcow2"}}}
+COPY, BASE = ({"driver": f, "file.filename": name} for f, name in (("raw", "copy.raw"), ("qcow2", "base.qcow2")))
+VERIFIED = {"driver": "blkverify", "raw": {"driver": "file", "filename": "copy.raw"}, "test": BASE}
+VOTERS = {"driver": "quorum", "vote-threshold": 1, "children": [COPY, BASE]}
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded"),
+    [
+        ("blkdebug::base.qcow2", "qcow2"),
+        ("blkverify:copy.raw:base.qcow2", "blkverify"),
+        (f"json:{json.dumps(BLKDEBUG)}", "qcow2"),
+        (f"json:{json.dumps(VERIFIED)}", "blkverify"),
+        (f"json:{json.dumps(VOTERS)}", "quorum"),
+    ],
+    ids=["blkdebug", "blkverify", "json-blkdebug", "json-blkverify", "quorum"],
+)
+def test_an_overlay_behind_other_drivers_forbids_a_commit_below_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, recorded: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    qemu.create(tmp_path / "base.qcow2", MIB)
+    (tmp_path / "copy.raw").write_bytes(bytes(MIB))
+    odd = tmp_path / "odd.qcow2"
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", recorded, "-b", name, odd, str(MIB))
+    qemu.create(tmp_path / "top.qcow2", None, backing=tmp_path / "base.qcow2")
+    graph = discover([tmp_path])
+    named = {graph[i].name: i for i in graph}
+    plan = make_plan(graph, Commit(named["base.qcow2"], named["top.qcow2"]))
+    assert {"sibling-corruption", "needed-file"} & {h.code for h in plan.hazards if h.severity == "block"}
+    assert "odd.qcow2" in " ".join(h.message for h in plan.hazards)
+    assert refused(odd)
+
+
 def test_the_recorded_format_goes_before_that_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     qemu.create(tmp_path / "base.qcow2", MIB)
