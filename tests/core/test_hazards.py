@@ -211,7 +211,7 @@ def test_compressed_data_is_written_plain(tmp_path: Path) -> None:
     qemu.io(one, "write -c -P 3 0 128k", "write -P 4 256k 64k")
     plan = commit(root, one)
     assert hazard(plan, "blow-up").severity is Severity.WARN
-    assert "131072 plain bytes" in hazard(plan, "blow-up").message
+    assert "131,072 bytes of plain data" in hazard(plan, "blow-up").message
     assert plan.bytes == 3 * CLUSTER
 
 

@@ -45,8 +45,8 @@ class Where(Enum):
     """The operation can do without a base: it is a pull or a rebase."""
     SNAPSHOT = auto()
     """The operation makes a new overlay."""
-    PLANNED = auto()
-    """There is a plan for the range."""
+    COMMANDS = auto()
+    """There is a plan that other tools could run, too, without harm."""
     READY = auto()
     """Nothing blocks the plan."""
     BLOCKED = auto()
@@ -211,7 +211,7 @@ ACTIONS: tuple[Action, ...] = (
         "cancel", "x", (Where.RUNNING,), "Cancel", "Stop the job; the chain then reads the same as before.", rank=1,
     ),
     _action(
-        "copy_commands", "y", (Where.OPERATION, Where.PLANNED, Where.IDLE), "Copy commands",
+        "copy_commands", "y", (Where.OPERATION, Where.COMMANDS, Where.IDLE), "Copy commands",
         "Copy the equivalent qemu-img, virsh and QMP commands to the clipboard (by OSC 52).", rank=4,
     ),
     _action(

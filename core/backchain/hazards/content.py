@@ -73,7 +73,7 @@ def _extent(ranges: Sequence[tuple[int, int]], *, exact: bool) -> str:
     size = sum(length for _, length in ranges)
     if not size:
         return " (though nothing that it reads differs just now)" if exact else ""
-    return f" ({'' if exact else 'at most '}{size} bytes in {len(ranges)} range{'' if len(ranges) == 1 else 's'})"
+    return f" ({'' if exact else 'at most '}{size:,} bytes in {len(ranges)} range{'' if len(ranges) == 1 else 's'})"
 
 
 def damaged_ranges(facts: Facts, victim: ImageId) -> tuple[tuple[tuple[int, int], ...], bool]:
@@ -129,7 +129,7 @@ def _unsafe(facts: Facts) -> Iterator[Hazard]:
     size = sum(length for _, length in ranges)
     yield Hazard(
         "unsafe-rebase", BLOCK, (facts.target,),
-        f"{image.name} would read differently on {new} ({size} bytes in {len(ranges)} ranges at least); rebase it "
+        f"{image.name} would read differently on {new} ({size:,} bytes in {len(ranges)} ranges at least); rebase it "
         f"without -u, which copies what differs",
         ranges,
     )  # fmt: skip
@@ -207,12 +207,12 @@ def _no_space(facts: Facts, space: int) -> Iterator[Hazard]:
     if space > free:
         yield Hazard(
             "no-space", BLOCK, (facts.target,),
-            f"{target.name} may grow by {space} bytes, but its file system has {free} bytes free; make room first",
+            f"{target.name} may grow by {space:,} bytes, but its file system has {free:,} bytes free; make room first",
         )  # fmt: skip
     elif space > free * _CLOSE_TO_FULL:
         yield Hazard(
             "no-space", WARN, (facts.target,),
-            f"{target.name} may grow by {space} bytes, nearly all of the {free} bytes that are free",
+            f"{target.name} may grow by {space:,} bytes, nearly all of the {free:,} bytes that are free",
         )  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def _blow_up(facts: Facts, packed: Mapping[ImageId, int]) -> Iterator[Hazard]:
         yield Hazard(
             "blow-up", WARN, tuple(images),
             f"{facts.names(images)} hold{'s' if len(images) == 1 else ''} compressed data, which is written as "
-            f"{sum(packed[image] for image in images)} plain bytes",
+            f"{sum(packed[image] for image in images):,} bytes of plain data",
         )  # fmt: skip
 
 

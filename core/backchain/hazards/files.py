@@ -74,7 +74,7 @@ def _new_file(graph: ChainGraph, operation: Snapshot, name: str, needed: int) ->
     if needed > free:
         yield Hazard(
             "no-space", BLOCK, (operation.image,),
-            f"{shown} needs {needed} bytes, but its file system has {free} bytes free; make room first",
+            f"{shown} needs {needed:,} bytes, but its file system has {free:,} bytes free; make room first",
         )  # fmt: skip
 
 

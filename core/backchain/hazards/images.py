@@ -169,7 +169,7 @@ def grows(facts: Facts) -> Iterator[Hazard]:
         severity, why = BLOCK, "which a block device cannot do"
     else:
         severity, why = WARN, "because the top is larger"
-    yield Hazard("base-grows", severity, (facts.target,), f"{target.name} grows to {top.virtual_size} bytes, {why}")
+    yield Hazard("base-grows", severity, (facts.target,), f"{target.name} grows to {top.virtual_size:,} bytes, {why}")
 
 
 DETECTORS: tuple[Callable[[Facts], Iterator[Hazard]], ...] = (

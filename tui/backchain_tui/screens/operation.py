@@ -159,12 +159,9 @@ class OperationScreen(AftermathScreen):
             self.replan()
 
     def action_copy_commands(self) -> None:
-        """Copy the commands, and say so; there are none where they would do harm."""
-        if self.plan is None:
-            return
-        if not (commands := plan_words.commands_elsewhere(self.plan)):
-            self.notify(plan_words.NO_COMMANDS, severity="warning", markup=False)
-        else:
+        """Copy the commands, and say so."""
+        if self.plan is not None:
+            commands = plan_words.commands_elsewhere(self.plan)
             self.app.copy_to_clipboard("\n".join(f"# {tool}\n{command}" for tool, command in commands))
             self.notify("Commands sent to the clipboard (OSC 52; tmux may drop it: 3 shows them).", markup=False)
 

@@ -88,7 +88,9 @@ class PreviewScreen(RunningScreen):
             now.add(Where.MAPPED)
         if self.plan is not None:
             blocked = any(h.severity is Severity.BLOCK for h in self.plan.hazards)
-            now |= {Where.PLANNED, Where.BLOCKED if blocked else Where.READY}
+            now.add(Where.BLOCKED if blocked else Where.READY)
+            if plan_words.commands_elsewhere(self.plan):
+                now.add(Where.COMMANDS)
         if self.running and not self.cancellable:  # it is tidied up after
             return frozenset(now | {Where.ZOOM_KEYS})
         if self.running:
