@@ -12,6 +12,7 @@ from backchain.operations import Commit, Pull
 from backchain_tui.choice import RangeChoice
 from backchain_tui.formatting import short_size
 from backchain_tui.screens.browse import BrowseScreen
+from backchain_tui.screens.operation import OperationScreen
 from backchain_tui.screens.question import Question
 from backchain_tui.widgets.job_panel import JobPanel
 from tests.core import qemu
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from textual.pilot import Pilot
 
     from backchain_tui.app import BackchainApp
-    from backchain_tui.screens.operation import OperationScreen
 
 
 def chosen(screen: OperationScreen) -> tuple[str, str | None]:
@@ -123,6 +123,15 @@ async def test_the_active_layer_is_committed_as_the_help_says(tmp_path: Path) ->
         assert chosen(await planned(app, pilot)) == ("Snap-4", "RootBase")
 
 
+async def test_nothing_is_run_before_its_plan_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure(tmp_path)
+    monkeypatch.setattr(OperationScreen, "_start_plan", lambda *_: None)
+    async with running(tmp_path) as (app, pilot):
+        await pilot.press("c", "enter")
+        assert [n.message for n in app._notifications] == ["The plan is not there yet; once it is, Enter runs it."]
+        assert operation(app).job_run is None
+
+
 async def test_pull_of_the_figure_end_to_end(tmp_path: Path) -> None:
     paths = figure(tmp_path)
     views = {name: qemu.view(path) for name, path in paths.items()}
@@ -194,6 +203,9 @@ async def test_a_blocking_hazard_is_explained(tmp_path: Path) -> None:
         plan = " ".join(text_of(app, "#plan").split())
         assert "Cannot run" in plan
         assert "sibling-corruption" in plan
+        await pilot.press("y")
+        assert not app.clipboard, "other tools would do the harm that is refused here"
+        assert "Copy commands" not in {b.binding.description for b in app.screen.active_bindings.values() if b.enabled}
         await pilot.press("enter")
         assert isinstance(app.screen, Question)
         assert "sibling-corruption" in text_of(app, "#question")

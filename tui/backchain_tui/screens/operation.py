@@ -40,6 +40,7 @@ class OperationScreen(AftermathScreen):
         Binding("enter", "next_step", "Next step", show=False, priority=True),
         Binding("enter", "explain", "Why not", show=False, priority=True),
         Binding("enter", "finish", "Back", show=False, priority=True),
+        Binding("enter", "wait_for_plan", "Wait", show=False, priority=True),
     ]
 
     def compose(self) -> ComposeResult:
@@ -173,6 +174,11 @@ class OperationScreen(AftermathScreen):
             plan = self.plan
             at_once = self.session.lab and not isinstance(plan.operation, Delete)
             self.ask(plan, lambda forced: self.start(plan, forced), at_once=at_once)
+
+    def action_wait_for_plan(self) -> None:
+        """Say that nothing is run which was not shown: the plan is not there yet."""
+        if Where.CHOOSING in self.where() and not self._problem:
+            self.notify("The plan is not there yet; once it is, Enter runs it.", markup=False, timeout=3)
 
     def action_explain(self) -> None:
         """Say why the plan cannot be run."""
