@@ -12,35 +12,29 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backchain.errors import MissingImageError
-from backchain.filename import BackingLink, printable, tidied
+from backchain.filename import printable, tidied
 from backchain.graph import ChainGraph, Surroundings, User
 from backchain.image import (
-    Fingerprint,
     ImageId,
     ImageInfo,
     ImageState,
     image_id,
-    missing_image,
-    read_image_info,
 )
 from backchain.journal import is_not_believed, kept_journals, read_journal
 from backchain.pending import spent_images
+from backchain.reading import HeaderReader
 from backchain.scan import DEFAULT_BUDGET, FolderScan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from backchain.record import Record
-
-KNOWN_FORMATS = frozenset({"qcow2", "raw"})
-"""Formats that backchain reads."""
 
 
 def discover(paths: Sequence[Path], *, scan: Sequence[Path] = (), budget: int = DEFAULT_BUDGET) -> ChainGraph:
@@ -78,6 +72,7 @@ class _Discovery:
         self._roots: dict[Path, None] = {}
         self._named: tuple[Path, ...] = ()
         self._scan = FolderScan(budget)
+        self._reader = HeaderReader()
 
     def run(self, paths: Sequence[Path], scan: Sequence[Path]) -> ChainGraph:
         self._named = (*paths, *scan)
@@ -88,7 +83,7 @@ class _Discovery:
                 self._asked.update(dict.fromkeys(self._search(path)))
             else:
                 self._roots[path.parent] = None
-                self._asked[self._add(read_image_info(path))] = None
+                self._asked[self._add(self._reader.read(path))] = None
         for folder in scan:
             if not os.path.isdir(folder):  # noqa: PTH112 - as above
                 raise MissingImageError(f"{printable(str(folder))} is not a folder")
@@ -102,7 +97,8 @@ class _Discovery:
     def _search(self, folder: Path) -> list[ImageId]:
         """Read every image in `folder` and below, with what backs it; give their identities."""
         self._searched.add(folder)
-        return [self._add(info) for path in self._scan.images(folder) if (info := _read(path)) is not None]
+        found = (self._reader.read_found(path) for path in self._scan.images(folder))
+        return [self._add(info) for info in found if info is not None]
 
     def _search_beside(self, image: Path) -> None:
         """Read what lies beside the file that a symlink leads to.
@@ -111,7 +107,7 @@ class _Discovery:
         """
         real = Path(os.path.realpath(image))
         for path in self._scan.images(real.parent):
-            info = _read(path)
+            info = self._reader.read_found(path)
             if info is None:
                 continue
             known = self._images.get(info.id)
@@ -155,7 +151,7 @@ class _Discovery:
         found = self._links.setdefault(info.id, {})
         if found and info.backing.path == known.backing.path:
             return None
-        below = _read_backing(info.backing)
+        below = self._reader.read_backing(info.backing)
         if below.id in found:
             return None
         found[below.id] = info
@@ -268,15 +264,6 @@ def _invalidated(graph: ChainGraph, journals: Iterable[Record]) -> Iterator[Imag
             yield replace(info, state=ImageState.INVALID, problem="a commit has changed what it relied on")
 
 
-def _read(path: Path) -> ImageInfo | None:
-    """Read an image found in a folder; None when it is gone or has become something else since."""
-    try:
-        return read_image_info(path)
-    except MissingImageError as error:
-        info = _not_opened(path, error)
-        return info if info.state is ImageState.UNREADABLE and info.fingerprint is not None else None
-
-
 def _leads_to_a_file(info: ImageInfo) -> bool:
     """Whether there is something at the path that an image's link leads to."""
     path = info.backing.path if info.backing is not None else None
@@ -293,58 +280,6 @@ def _require_access(folder: Path) -> None:
         raise MissingImageError(
             f"{printable(str(folder))}: {os.strerror(errno.EACCES)}", "run it as a user who may read the folder"
         )
-
-
-def _read_backing(link: BackingLink) -> ImageInfo:
-    """Read the file that a link names, or make the node of one that can't be read."""
-    if link.path is None:
-        problem = "it is no file of this machine and is not followed"
-        return ImageInfo(
-            ImageId(f"remote:{link.name}"), Path(link.name), "unknown", state=ImageState.UNREADABLE, problem=problem,
-            remote=link.name,
-        )  # fmt: skip
-    path = tidied(link.path)
-    try:
-        # Opening alone can act on a device (a tape rewinds, a watchdog starts): look before.
-        status = path.stat()
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISBLK(status.st_mode)):
-            problem = "neither a file nor a block device"
-            return ImageInfo(image_id(status), path, "unknown", state=ImageState.UNREADABLE, problem=problem)
-        info = read_image_info(path)
-    except MissingImageError as error:
-        return _not_opened(path, error)
-    except (OSError, ValueError) as error:
-        return _not_reached(path, error)
-    if info.format == "raw" and link.format is not None and link.format not in KNOWN_FORMATS:
-        return read_image_info(path, image_format=link.format)
-    return info
-
-
-def _not_opened(path: Path, error: MissingImageError) -> ImageInfo:
-    """Make the node of a file that could not be opened; it keeps its identity if it is there."""
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as reason:
-        return _not_reached(path, reason)
-    cause = error.__cause__
-    problem = os.strerror(cause.errno or 0) if isinstance(cause, OSError) else error.message
-    return ImageInfo(
-        image_id(status), path, "unknown", disk_size=status.st_blocks * 512, file_size=status.st_size,
-        state=ImageState.UNREADABLE, problem=problem, fingerprint=Fingerprint.of(status),
-    )  # fmt: skip
-
-
-def _not_reached(path: Path, error: Exception) -> ImageInfo:
-    """Make the node of a name that leads to no file, or to none that may be looked at."""
-    identity = ImageId(f"missing:{path}")
-    if not isinstance(error, OSError):
-        info = missing_image(path, "no file can have such a name")
-    elif error.errno in {errno.ENOENT, errno.ENOTDIR}:
-        identity = ImageId(f"missing:{os.path.realpath(path)}")
-        info = missing_image(path, "the file does not exist")
-    else:
-        info = replace(missing_image(path, os.strerror(error.errno or 0)), state=ImageState.UNREADABLE)
-    return replace(info, id=identity)
 
 
 def _in_loop(info: ImageInfo, length: int) -> ImageInfo:
