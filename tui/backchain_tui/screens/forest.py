@@ -170,7 +170,9 @@ class ForestScreen(PictureScreen):
         self.query_one(TitleBar).tell(f"{places}: {text}", " · ".join(filter(None, notes)))
         alone = graph.chain(graph.leaves()[0]) if trees == 1 and len(graph.leaves()) == 1 else ()
         self.entitle(f"Chain of {fmt.counted(len(alone), 'image')}" if alone else f"Forest: {text}")
-        self.picture.border_subtitle = "an arrow points to the backing file"
+        to_try = "try c to merge layers down, p to pull them up · " if self.session.lab else ""
+        arrow = "an arrow points to the backing file"
+        self.picture.border_subtitle = fmt.ascii_text(to_try + arrow) if self.backchain.ascii_only else to_try + arrow
 
     # --- the image under the cursor -------------------------------------------------------------------------------
 
