@@ -165,4 +165,4 @@ async def begin_to_finish(app: BackchainApp, pilot: Pilot[None]) -> None:
     await asked(app, pilot)
     await pilot.press("left", "left", "enter")
     await planned(app, pilot)
-    await pilot.press("enter", "enter")
+    await pilot.press("enter", "y")

@@ -39,7 +39,7 @@ async def test_an_overlay_made_in_another_folder_stays_known(tmp_path: Path) -> 
         await pilot.pause()
         await pilot.press("enter")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, BrowseScreen) and len(app.screen.graph or ()) == 6)
@@ -69,7 +69,7 @@ async def test_the_map_of_an_image_that_a_job_has_grown(tmp_path: Path) -> None:
     async with running(tmp_path) as (app, pilot):
         await pilot.press("c")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         screen = await ended_well(app, pilot)
         await until(pilot, lambda: screen.map.view is not None)
         for _ in range(2):
@@ -104,7 +104,7 @@ async def test_the_map_of_a_chain_that_a_job_has_shortened(tmp_path: Path) -> No
         await until(pilot, lambda: screen.map.view is not None)
         await pilot.press("2", "m")
         await until(pilot, lambda: "Chain of Snap-4" in text_of(app, "#map"))
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         await until(pilot, lambda: "Chain of" not in text_of(app, "#map"))
         assert "RootBase" not in text_of(app, "#map")
@@ -132,7 +132,7 @@ async def test_the_map_keeps_its_zoom_when_a_job_is_over(tmp_path: Path) -> None
         before = screen.map.view
         await pilot.press("plus", "plus", "right")
         assert before is not None
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         await until(pilot, lambda: screen.map.view is not before)
         after = screen.map.view
@@ -149,7 +149,7 @@ async def test_a_note_does_not_hide_the_last_words_on_a_job(tmp_path: Path, size
         await until(pilot, lambda: picture(app).image() is not None)
         await pilot.press("c")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         screen = await ended_well(app, pilot)
         screen.notify("All of it is done.", title="rebasing the overlays of sn2")
         async with asyncio.timeout(5):

@@ -71,7 +71,7 @@ async def test_a_snapshot_with_the_proposed_name(tmp_path: Path) -> None:
         assert "≤" in shown
         assert "the machine must use Snap-5 from then on" in words_of(app, "#plan")
         assert "qemu-img create" in words_of(app, "#commands")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         assert "Snap-5 is backed by Snap-4" in text_of(app, "#job")
         assert "clusters" not in text_of(app, "#job"), "there was nothing to count"
@@ -117,7 +117,7 @@ async def test_a_name_is_judged_as_it_is_typed(tmp_path: Path) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: "Golden-2" in text_of(app, "#picture"))
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
     assert qemu.compare(tmp_path / "Golden-2.qcow2", paths["Golden"])
     assert not (tmp_path / "Golden-test.qcow2").exists()
@@ -130,7 +130,7 @@ async def test_a_file_that_comes_in_between_is_not_overwritten(tmp_path: Path) -
         await pilot.press("s", "enter")
         await planned(app, pilot)
         rival.write_bytes(b"mine")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await asked(app, pilot)
         assert "exists already" in text_of(app, "#question")
     assert rival.read_bytes() == b"mine"
@@ -178,7 +178,7 @@ async def test_method_1_as_one_action(tmp_path: Path) -> None:
     async with running(tmp_path) as (app, pilot):
         await pilot.press("c")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         screen = await ended_well(app, pilot)
         assert "D removes them." in words_of(app, "#job")
         await pilot.press("D")
@@ -198,7 +198,7 @@ async def test_what_a_pull_leaves_is_kept_in_mind_and_can_go_later(tmp_path: Pat
     async with running(tmp_path) as (app, pilot):
         await pilot.press("p")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         await back(app, pilot, 5)
         graph = picture(app).graph
@@ -218,7 +218,7 @@ async def test_leftovers_that_something_needs_by_now_stay(tmp_path: Path) -> Non
     async with running(tmp_path) as (app, pilot):
         await pilot.press("p")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         screen = await ended_well(app, pilot)
         qemu.create(tmp_path / "Late.qcow2", None, backing=paths["Snap-2"])
         await pilot.press("D")
@@ -265,7 +265,7 @@ async def test_the_advisor_compares_the_ways_and_recommends_the_cheapest(tmp_pat
         await pilot.press("enter")
         await planned(app, pilot)
         assert "rebase  Snap-3 → Snap-1" in text_of(app, "#picture")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         await pilot.press("D")
         await asked(app, pilot)
@@ -322,7 +322,7 @@ async def test_a_base_with_two_overlays_goes_step_by_step(tmp_path: Path) -> Non
         await pilot.press("enter")
         await planned(app, pilot)
         assert "step 1 of 2" in text_of(app, "TitleBar")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         screen = await ended_well(app, pilot)
         assert "Enter goes on." in words_of(app, "#job")
         await until(pilot, lambda: "Next step" in text_of(app, "KeyBar"))
@@ -332,7 +332,7 @@ async def test_a_base_with_two_overlays_goes_step_by_step(tmp_path: Path) -> Non
         assert "step 2 of 2" in text_of(app, "TitleBar")
         assert [n.message for n in app._notifications] == [], "no arrow was pressed that could be refused"
         assert "Web" in text_of(app, "#picture")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         assert "Next step" not in text_of(app, "KeyBar")
         assert "D removes it." in words_of(app, "#job")

@@ -152,7 +152,7 @@ async def test_what_enter_does_after_a_job_is_told_once(tmp_path: Path) -> None:
         await pilot.press("enter")
         for word in ("Next step", "Back"):
             await planned(app, pilot)
-            await pilot.press("enter", "enter")
+            await pilot.press("enter", "y")
             screen = await ended_well(app, pilot)
             titles = [c.title for c in app.get_system_commands(screen)]
             assert len(titles) == len(set(titles))

@@ -173,7 +173,7 @@ async def test_the_name_that_is_proposed_for_an_overlay_holds_nothing_that_a_ter
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, OperationScreen))
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
     (made,) = {*tmp_path.glob("*.qcow2")} - {base, top}
     assert qemu.compare(made, top)
@@ -185,7 +185,7 @@ async def test_a_name_that_begins_like_a_user(tmp_path: Path) -> None:
         await pilot.press("s")
         await pilot.press(*"~nobody-of-that-name.qcow2", "enter")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
     assert (tmp_path / "~nobody-of-that-name.qcow2").exists()
 
@@ -195,6 +195,6 @@ async def test_the_note_at_the_end_of_the_title_stands_beside_wide_names(tmp_pat
     async with running(tmp_path, size=(80, 24)) as (app, pilot):
         await pilot.press("c")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         assert text_of(app, "TitleBar").endswith("… done")

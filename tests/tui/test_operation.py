@@ -68,7 +68,7 @@ async def test_commit_of_the_figure_end_to_end(tmp_path: Path) -> None:
         assert "qemu-img commit" in " ".join(text_of(app, "#commands").split())
         await pilot.press("enter")
         assert isinstance(app.screen, Question)
-        await pilot.press("enter")
+        await pilot.press("y")
         screen = await finish(app, pilot)
         assert screen.job_run is not None
         assert screen.job_run.job.state is JobState.DONE
@@ -95,7 +95,7 @@ async def test_an_invalid_image_that_is_written_anew_is_valid_again(tmp_path: Pa
     async with running(tmp_path) as (app, pilot):
         await pilot.press("c")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await finish(app, pilot)
         await pilot.press("escape")
         await until(pilot, lambda: "Snap-1" in marked(app))
@@ -140,7 +140,7 @@ async def test_pull_of_the_figure_end_to_end(tmp_path: Path) -> None:
         screen = await planned(app, pilot)
         assert chosen(screen) == ("Snap-4", "RootBase")
         assert "invalid" not in text_of(app, "#plan")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await finish(app, pilot)
         assert "Nothing needs Snap-1, Snap-2 and Snap-3 any more." in text_of(app, "#job")
     assert qemu.info(paths["Snap-4"])["backing-filename"] == "RootBase.qcow2"
@@ -159,7 +159,7 @@ async def test_pull_without_base_stands_alone(tmp_path: Path) -> None:
         screen = await planned(app, pilot)
         assert chosen(screen) == ("Snap-4", None)
         assert "stands alone" in " ".join(text_of(app, "#plan").split())
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await finish(app, pilot)
     assert "backing-filename" not in qemu.info(paths["Snap-4"])
     assert qemu.view(paths["Snap-4"]) == view
@@ -325,7 +325,7 @@ async def test_a_failure_is_a_dialog_with_a_hint(tmp_path: Path) -> None:
         await pilot.press("c")
         screen = await planned(app, pilot)
         with qemu.held_open(paths["RootBase"]):
-            await pilot.press("enter", "enter")
+            await pilot.press("enter", "y")
             await finish(app, pilot)
         assert isinstance(app.screen, Question)
         assert "Image is in use" in text_of(app, "#question")
@@ -344,7 +344,7 @@ async def test_a_chain_that_has_changed_is_planned_again(tmp_path: Path) -> None
         assert old is not None
         qemu.io(paths["Snap-2"], "write -P 9 6M 256k")
         view = qemu.view(paths["Snap-4"])
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await asked(app, pilot)
         assert "The chain has changed" in text_of(app, "#question")
         assert "planned again" in words_of(app, "#question")
@@ -355,7 +355,7 @@ async def test_a_chain_that_has_changed_is_planned_again(tmp_path: Path) -> None
         assert screen.plan.clusters == old.clusters + 4
         assert chosen(screen) == ("Snap-3", "RootBase")
         assert not screen.query_one(JobPanel).display
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await finish(app, pilot)
     assert qemu.info(paths["Snap-4"])["backing-filename"] == "RootBase.qcow2"
     assert qemu.view(paths["Snap-4"]) == view
@@ -367,7 +367,7 @@ async def test_a_chain_that_has_gone_says_so(tmp_path: Path) -> None:
         await pilot.press("c")
         await planned(app, pilot)
         paths["Snap-3"].unlink()
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await asked(app, pilot)
         await until(pilot, lambda: len(app.screen_stack) == 4)
         assert "choose anew in the forest" in words_of(app, "#question")

@@ -72,7 +72,7 @@ async def test_method_2_by_keys_and_its_leftover_removed(tmp_path: Path) -> None
         assert "sn3 → sn1" in text_of(app, "#picture")
         assert "sn2 still reads as before, but nothing needs it" in words_of(app, "#plan")
         assert "qemu-img rebase" in words_of(app, "#commands")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         assert "Verified: whole. D removes it." in words_of(app, "#job")
         await until(pilot, lambda: "Remove leftovers" in text_of(app, "KeyBar"))
@@ -138,7 +138,7 @@ async def test_onto_a_foreign_base_from_the_list(tmp_path: Path) -> None:
         assert row.index("other") < row.index("new") < row.index("base") < row.index("sn3")
         assert screen.plan is not None
         assert [screen.graph[i].label for i in screen.plan.removable] == ["sn2", "sn1", "base"]
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
     assert qemu.info(paths["sn3"])["backing-filename"] == "new.qcow2"
     for name, path in paths.items():
@@ -177,7 +177,7 @@ async def test_without_a_backing_file_and_with_one_again(tmp_path: Path) -> None
         await pilot.press("n")
         await planned(app, pilot)
         assert "stands alone" in words_of(app, "#plan")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
     assert "backing-filename" not in qemu.info(paths["sn3"])
     assert qemu.view(paths["sn3"]) == view
@@ -204,7 +204,7 @@ async def test_the_link_alone(tmp_path: Path) -> None:
         screen = await planned(app, pilot)
         assert onto(screen) == "same"
         assert "only the link changes" in text_of(app, "#picture")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
     assert qemu.info(paths["sn3"])["backing-filename"] == "same.qcow2"
     assert qemu.view(paths["sn3"]) == view
@@ -221,7 +221,7 @@ async def test_a_base_gets_a_backing_file(tmp_path: Path) -> None:
         await until(pilot, lambda: "has no backing file; o chooses one" in words_of(app, "#plan"))
         await pilot.press("o", *"other", "enter")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
     assert qemu.info(paths["base"])["backing-filename"] == "other.qcow2"
     assert qemu.view(paths["sn3"]) == view

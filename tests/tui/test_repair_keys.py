@@ -95,7 +95,7 @@ async def test_a_format_that_is_not_recorded(tmp_path: Path) -> None:
         assert "certain: base.qcow2 is qcow2" in await offered(app, pilot)
         await pilot.press("enter")
         await planned(app, pilot)
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
     assert qemu.info(top)["backing-filename-format"] == "qcow2"
     assert qemu.view(top) == view
@@ -173,7 +173,7 @@ async def test_an_interrupted_job_is_finished(tmp_path: Path, verb: str) -> None
         await pilot.press("left", "left", "enter")
         await planned(app, pilot)
         assert "finishing an interrupted" in text_of(app, "TitleBar")
-        await pilot.press("enter", "enter")
+        await pilot.press("enter", "y")
         await ended_well(app, pilot)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, BrowseScreen))

@@ -135,7 +135,7 @@ class BackchainApp(App[None]):
                 Row("", "A job is under way.", Tone.STRONG),
                 Row("", "Leaving cancels it. The chain then reads the same as before."),
             ]
-            answers = [Answer("leave", "Cancel the job and leave", "error"), Answer("stay", "Stay")]
+            answers = [Answer("leave", "Leave", "error"), Answer("stay", "Stay")]
             self.push_screen(Question("Leave?", rows, answers), lambda a: self._leave() if a == "leave" else None)
 
     def _working(self) -> list[PictureScreen]:

@@ -14,6 +14,7 @@ from backchain_tui.background import in_background
 from backchain_tui.choice import choice_of, renewed
 from backchain_tui.describe import Row, Tone
 from backchain_tui.recovery_words import sentence, tidied_text
+from backchain_tui.screens.consent import agreement, confirmation
 from backchain_tui.screens.preview import PreviewScreen
 from backchain_tui.screens.question import Answer, Question
 from backchain_tui.speed import Speed
@@ -61,28 +62,18 @@ class AftermathScreen(PreviewScreen):
     def _ask(
         self, plan: Plan, run: Callable[[frozenset[str]], None], forced: frozenset[str], *, at_once: bool
     ) -> None:  # fmt: skip
+        ascii_only = self.backchain.ascii_only
         hazard = next((h for h in plan.stopping(forced)), None)
         if hazard is not None:
-            rows = [plan_words.hazard_row(hazard, ascii_only=self.backchain.ascii_only)]
-            question = Question(
-                "Confirm", rows, [Answer("run", "Go on", "warning"), Answer("stay", "Cancel")], code=hazard.code
-            )
             self.app.push_screen(
-                question,
+                confirmation(plan, hazard, ascii_only=ascii_only),
                 lambda answer: self._ask(plan, run, forced | {hazard.code}, at_once=at_once)
                 if answer == "run" else None,
             )  # fmt: skip
         elif at_once or forced:
             run(forced)
         else:
-            rows = [Row("", " ".join(plan_words.plan_sentences(plan)))]
-            if isinstance(plan.operation, Delete):
-                rows += plan_words.plan_rows(plan, None)
-                answers = [Answer("run", "Remove", "warning"), Answer("stay", "Cancel")]
-                question = Question("Remove for good?", rows, answers)
-            else:
-                answers = [Answer("run", "Run", "primary"), Answer("stay", "Cancel")]
-                question = Question(f"Run this {plan.operation.name}?", rows, answers, ready="run")
+            question = agreement(plan, ascii_only=ascii_only)
             self.app.push_screen(question, lambda answer: run(forced) if answer == "run" else None)
 
     def explain(self, plan: Plan) -> None:

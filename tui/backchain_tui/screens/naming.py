@@ -12,6 +12,7 @@ from textual.widgets import Button, Input, Static
 
 from backchain.filename import printable
 from backchain_tui import naming
+from backchain_tui.widgets.answer import AnswerButton
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult
@@ -47,8 +48,8 @@ class NamingScreen(ModalScreen[Path | None]):
             yield Input(self._typed, placeholder="name of the new overlay")
             yield Static("", markup=False, id="naming-problem")
             with Horizontal(id="answers"):
-                yield Button("Preview", variant="primary", id="answer-preview")
-                yield Button("Cancel", id="answer-cancel")
+                yield AnswerButton("Preview", variant="primary", id="answer-preview")
+                yield AnswerButton("Cancel", id="answer-cancel")
 
     def on_mount(self) -> None:
         """The keyboard goes to the name."""

@@ -9,6 +9,7 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
+from backchain_tui.widgets.answer import AnswerButton
 from backchain_tui.widgets.rows import RowsPanel
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Question(ModalScreen[str]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "answer('')", "Back", show=False),
+        Binding("y", "answer_by_key('y')", "Go on", show=False),
+        Binding("n", "answer_by_key('n')", "The safe answer", show=False),
         Binding("left", "next_answer(-1)", "Previous", show=False),
         Binding("right", "next_answer(1)", "Next", show=False),
         Binding("up", "text('scroll_up')", "Scroll up", show=False),
@@ -58,6 +61,8 @@ class Question(ModalScreen[str]):
         super().__init__()
         self._title, self._rows, self._answers, self._code = title, rows, answers, code
         self._ready = ready or answers[-1].name
+        by_key = {} if code or len(answers) == 1 else {"y": answers[0].name, "n": answers[-1].name}
+        self._by_key = by_key  # where something is typed, its letters are no keys
         self.set_class(bool(code), "-typed")
 
     def compose(self) -> ComposeResult:
@@ -69,8 +74,11 @@ class Question(ModalScreen[str]):
                 yield Static(f"Type {self._code} to confirm:", markup=False)
                 yield Input(placeholder=self._code)
             with Horizontal(id="answers"):
+                keys = {name: key for key, name in self._by_key.items()}
                 for answer in self._answers:
-                    yield Button(answer.text, variant=answer.variant, id=f"answer-{answer.name}")
+                    yield AnswerButton(
+                        answer.text, key=keys.get(answer.name, ""), variant=answer.variant, id=f"answer-{answer.name}"
+                    )
 
     def on_mount(self) -> None:
         """Show the rows; the keyboard goes to what has to be typed, else to an answer."""
@@ -99,6 +107,11 @@ class Question(ModalScreen[str]):
     def action_answer(self, name: str) -> None:
         """Give an answer by key."""
         self.dismiss(name)
+
+    def action_answer_by_key(self, key: str) -> None:
+        """Give the answer whose button shows the key, if one does."""
+        if key in self._by_key:
+            self.dismiss(self._by_key[key])
 
     def action_next_answer(self, step: int) -> None:
         """Put the keyboard on the next button to the right (1) or to the left (-1), if there is one."""
