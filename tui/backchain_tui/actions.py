@@ -71,6 +71,10 @@ class Where(Enum):
     """Plus and minus change the speed of the job."""
     ZOOM_KEYS = auto()
     """Plus and minus zoom: the diagram, or the map when that has the keyboard, be it that a job runs."""
+    IN_DIAGRAM = auto()
+    """No pane has the keyboard."""
+    IN_PANE = auto()
+    """The map or another pane has the keyboard."""
     MAPPED = auto()
     """There is a cluster map to look at."""
 
@@ -95,11 +99,11 @@ class Action:
     text: str
     help: str
     shown: str = ""
-    rank: int = 5
+    rank: int = 6
 
 
 def _action(
-    name: str, keys: str, where: Iterable[Where], text: str, help_text: str, *, shown: str = "", rank: int = 5
+    name: str, keys: str, where: Iterable[Where], text: str, help_text: str, *, shown: str = "", rank: int = 6
 ) -> Action:
     return Action(name, keys, frozenset(where), text, help_text, shown, rank)
 
@@ -108,47 +112,47 @@ ACTIONS: tuple[Action, ...] = (
     _action(
         "commit", "c", (Where.BROWSE, Where.OVERLAY), "Commit",
         "Merge this image, and layers below it, down into one of the images that back it. On the active "
-        "layer of a longer chain the range begins below it; tab and an arrow take it in, too.", rank=1,
+        "layer of a longer chain the range begins below it; tab and an arrow take it in, too.", rank=2,
     ),
     _action(
         "pull", "p", (Where.BROWSE, Where.OVERLAY), "Pull",
-        "Copy what the layers below hold up into this image, which then needs fewer of them.", rank=1,
+        "Copy what the layers below hold up into this image, which then needs fewer of them.", rank=2,
     ),
     _action(
         "rebase", "r", (Where.BROWSE, Where.QCOW2), "Rebase",
-        "Give this image another backing file; what differs is copied into it first.", rank=1,
+        "Give this image another backing file; what differs is copied into it first.", rank=2,
     ),
     _action(
         "snapshot", "s", (Where.BROWSE, Where.IMAGE), "Snapshot",
-        "Put a new, empty overlay on this image, so that it keeps its content from then on.", rank=2,
+        "Put a new, empty overlay on this image, so that it keeps its content from then on.", rank=3,
     ),
     _action(
         "delete", "d", (Where.BROWSE, Where.FILE), "Delete",
-        "Remove this image; when something needs it, see the ways to get rid of it and what each costs.", rank=2,
+        "Remove this image; when something needs it, see the ways to get rid of it and what each costs.", rank=3,
     ),
     _action(
         "fix_link", "f", (Where.BROWSE, Where.FAULTY_LINK), "Fix link",
-        "Find the lost backing file of this image, or record its name and format as they should be.", rank=1,
+        "Find the lost backing file of this image, or record its name and format as they should be.", rank=2,
     ),
     _action(
         "unfinished", "exclamation_mark", (Where.BROWSE, Where.INTERRUPTED), "Unfinished",
-        "See what an interrupted job has left, and finish or undo it.", shown="!", rank=1,
+        "See what an interrupted job has left, and finish or undo it.", shown="!", rank=2,
     ),
     _action(
         "next_step", "enter", (Where.OPERATION, Where.ENDED, Where.NEXT), "Next step",
-        "Plan the next step of several; nothing is written yet.", shown="enter", rank=1,
+        "Plan the next step of several; nothing is written yet.", shown="enter", rank=2,
     ),
     _action(
         "remove_leftovers", "D,d", (Where.OPERATION, Where.ENDED, Where.LEFTOVERS), "Remove leftovers",
-        "Remove the images that the operation has left behind and that nothing needs; it asks first.", rank=1,
+        "Remove the images that the operation has left behind and that nothing needs; it asks first.", rank=2,
     ),
     _action(
         "run", "enter", (Where.OPERATION, Where.CHOOSING, Where.READY), "Run",
-        "Run exactly this plan.", shown="enter", rank=1,
+        "Run exactly this plan.", shown="enter", rank=2,
     ),
     _action(
         "explain", "enter", (Where.OPERATION, Where.CHOOSING, Where.BLOCKED), "Why not?",
-        "Say what blocks this plan.", shown="enter", rank=1,
+        "Say what blocks this plan.", shown="enter", rank=2,
     ),
     _action(
         "finish", "enter", (Where.OPERATION, Where.ENDED, Where.LAST), "Back", "Back to the forest.", shown="enter",
@@ -156,95 +160,101 @@ ACTIONS: tuple[Action, ...] = (
     ),
     _action(
         "move_end", "left,right", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Move end",
-        "Move the end of the range that is being chosen, along the chain.", shown="←→", rank=2,
+        "Move the end of the range that is being chosen, along the chain.", shown="←→", rank=3,
     ),
     _action(
         "move_base", "left,right", (Where.OPERATION, Where.CHOOSING, Where.REBASE), "Base",
-        "Choose the new backing file among the images below.", shown="←→", rank=2,
+        "Choose the new backing file among the images below.", shown="←→", rank=3,
     ),
     _action(
         "other_base", "o", (Where.OPERATION, Where.CHOOSING, Where.REBASE), "Other base",
-        "Choose the new backing file from a list of all images that can be it.", rank=1,
+        "Choose the new backing file from a list of all images that can be it.", rank=2,
     ),
     _action(
         "unsafe", "u", (Where.OPERATION, Where.CHOOSING, Where.REBASE), "Link only",
         "Change the link alone (rebase -u), which is refused unless the image then reads the same; again: copy first.",
-        rank=2,
+        rank=3,
     ),
     _action(
         "other_name", "o", (Where.OPERATION, Where.CHOOSING, Where.SNAPSHOT), "Other name",
-        "Call the new overlay otherwise.", rank=2,
+        "Call the new overlay otherwise.", rank=3,
     ),
     _action(
         "switch_end", "tab", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Other end",
-        "Choose the other end of the range: base or top.", shown="tab", rank=2,
+        "Choose the other end of the range: base or top.", shown="tab", rank=3,
     ),
     _action(
         "choose_base", "b", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Base here",
-        "The image under the cursor is the base.", rank=4,
+        "The image under the cursor is the base.", rank=5,
     ),
     _action(
         "choose_top", "t", (Where.OPERATION, Where.CHOOSING, Where.RANGE), "Top here",
-        "The image under the cursor is the top of the range (for a pull: the image that receives the data).", rank=4,
+        "The image under the cursor is the top of the range (for a pull: the image that receives the data).", rank=5,
     ),
     _action(
         "no_base", "n", (Where.OPERATION, Where.CHOOSING, Where.BASELESS), "No base",
-        "No backing file at all: the image then stands alone. Press it again to have one.", rank=2,
+        "No backing file at all: the image then stands alone. Press it again to have one.", rank=3,
     ),
     _action(
         "pause", "space", (Where.RUNNING, Where.MOVING), "Pause",
-        "Stop before the next cluster.", shown="space", rank=1,
+        "Stop before the next cluster.", shown="space", rank=2,
     ),
     _action(
-        "resume", "space", (Where.RUNNING, Where.PAUSED), "Resume", "Go on copying.", shown="space", rank=1,
+        "resume", "space", (Where.RUNNING, Where.PAUSED), "Resume", "Go on copying.", shown="space", rank=2,
     ),
-    _action("step", "full_stop", (Where.RUNNING,), "Step", "Copy one cluster, then pause.", shown=".", rank=2),
+    _action("step", "full_stop", (Where.RUNNING,), "Step", "Copy one cluster, then pause.", shown=".", rank=3),
     _action(
         "faster", "plus,equals_sign", (Where.RUNNING, Where.SPEED_KEYS), "Faster", "Raise the speed limit.", shown="+",
-        rank=2,
+        rank=3,
     ),
     _action(
         "slower", "minus", (Where.RUNNING, Where.SPEED_KEYS), "Slower", "Lower the speed limit.", shown="-",
-        rank=2,
+        rank=3,
     ),
     _action(
-        "cancel", "x", (Where.RUNNING,), "Cancel", "Stop the job; the chain then reads the same as before.", rank=1,
+        "cancel", "x", (Where.RUNNING,), "Cancel", "Stop the job; the chain then reads the same as before.", rank=2,
     ),
     _action(
         "copy_commands", "y", (Where.OPERATION, Where.COMMANDS, Where.IDLE), "Copy commands",
-        "Copy the equivalent qemu-img, virsh and QMP commands to the clipboard (by OSC 52).", rank=4,
+        "Copy the equivalent qemu-img, virsh and QMP commands to the clipboard (by OSC 52).", rank=5,
     ),
     _action(
-        "leave", "escape", (Where.OPERATION, Where.IDLE), "Back", "Back to the forest.", shown="esc", rank=1,
+        "leave", "escape", (Where.OPERATION, Where.IDLE, Where.IN_DIAGRAM), "Back", "Back to the forest.", shown="esc",
+        rank=2,
+    ),
+    _action(
+        "leave_pane", "escape", (Where.IN_PANE,), "Diagram",
+        "Give the keyboard back to the diagram, from the map or a text; esc there leaves an operation.", shown="esc",
+        rank=1,
     ),
     _action(
         "blast", "i,B", (Where.BROWSE, Where.IMAGE), "What breaks",
-        "Light every image that would break if this one changed.", rank=3,
+        "Light every image that would break if this one changed.", rank=4,
     ),
-    _action("map_mode", "m", (Where.MAPPED,), "Map mode", "Map of the whole chain, or of this image alone.", rank=3),
-    _action("glyphs", "g", (Where.MAPPED,), "Glyphs", "Draw the map with a glyph per state, or in colour.", rank=7),
-    _action("exact", "e", (Where.BROWSE, Where.IMAGE), "Exact bytes", "Show sizes to the byte.", rank=6),
+    _action("map_mode", "m", (Where.MAPPED,), "Map mode", "Map of the whole chain, or of this image alone.", rank=4),
+    _action("glyphs", "g", (Where.MAPPED,), "Glyphs", "Draw the map with a glyph per state, or in colour.", rank=8),
+    _action("exact", "e", (Where.BROWSE, Where.IMAGE), "Exact bytes", "Show sizes to the byte.", rank=7),
     _action(
-        "diagram_zoom", "z", (), "Zoom", "Next zoom of the diagram: card, box, pill.", rank=5,
+        "diagram_zoom", "z", (), "Zoom", "Next zoom of the diagram: card, box, pill.", rank=6,
     ),
     _action(
         "zoom_in", "plus,equals_sign", (Where.ZOOM_KEYS,), "Zoom in",
         "Draw the diagram larger (in the map: fewer clusters a cell).",
-        shown="+", rank=6,
+        shown="+", rank=7,
     ),
     _action(
         "zoom_out", "minus", (Where.ZOOM_KEYS,), "Zoom out",
         "Draw the diagram smaller (in the map: more clusters a cell).",
-        shown="-", rank=6,
+        shown="-", rank=7,
     ),
-    _action("reload", "f5,ctrl+r", (Where.BROWSE,), "Reload", "Read the files anew.", rank=7),
+    _action("reload", "f5,ctrl+r", (Where.BROWSE,), "Reload", "Read the files anew.", rank=8),
     _action("focus_diagram", "0", (), "Diagram", "Put the keyboard into the diagram.", rank=0),
     _action("pane(1)", "1", (), "First pane", "Show the first pane: details, or the plan.", rank=0),
     _action("pane(2)", "2", (), "Second pane", "Show the second pane.", rank=0),
     _action("pane(3)", "3", (Where.OPERATION,), "Third pane", "Show the third pane.", rank=0),
-    _action("theme", "T", (), "Theme", "Switch between dark and light.", rank=7),
-    _action("help", "question_mark,f1", (), "Help", "Help on what is under the cursor.", shown="?", rank=2),
-    _action("quit", "q,ctrl+q,ctrl+c", (), "Quit", "Leave backchain; while a job runs it asks first.", rank=2),
+    _action("theme", "T", (), "Theme", "Switch between dark and light.", rank=8),
+    _action("help", "question_mark,f1", (), "Help", "Help on what is under the cursor.", shown="?", rank=1),
+    _action("quit", "q,ctrl+q,ctrl+c", (), "Quit", "Leave backchain; while a job runs it asks first.", rank=1),
 )  # fmt: skip
 """Every action, in the order of the footer."""
 

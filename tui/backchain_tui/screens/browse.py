@@ -41,6 +41,10 @@ class BrowseScreen(ForestScreen):
         Binding("r,s,d,f,i", "refuse_image", "Why not", show=False),  # likewise
     ]
 
+    def where(self) -> frozenset[Where]:
+        """Say what is the case now."""
+        return super().where() | {self.keyboard_where()}
+
     # --- operations -----------------------------------------------------------------------------------------------
 
     def action_commit(self) -> None:

@@ -26,7 +26,8 @@ _DIAGRAM = (
 )
 _MAP = (
     Row("arrows", "In the cluster map (2, then + and -): move and zoom; the line below tells what the cell is."),
-)  # fmt: skip
+    Row("esc", "In the cluster map or in a text: back to the diagram. There it leaves an operation that does not run."),
+)
 
 
 class HelpScreen(ModalScreen[None]):

@@ -167,6 +167,11 @@ class PictureScreen(Screen[bool]):
             found.add(Where.FAULTY_LINK)
         return found
 
+    def keyboard_where(self) -> Where:
+        """Say whether a pane has the keyboard."""
+        ancestors = self.focused.ancestors if self.focused is not None else ()
+        return Where.IN_PANE if any(a.id == "panes" for a in ancestors) else Where.IN_DIAGRAM
+
     # --- the cluster map ------------------------------------------------------------------------------------------
 
     def map_image(self, image: ImageId, *, own: bool, job: JobGrid | None = None, size: int | None = None) -> None:
@@ -270,6 +275,10 @@ class PictureScreen(Screen[bool]):
         """Put the keyboard into the diagram."""
         if self.diagram is not None:
             self.diagram.focus()
+
+    def action_leave_pane(self) -> None:
+        """Give the keyboard back to the diagram."""
+        self.action_focus_diagram()
 
     def action_glyphs(self) -> None:
         """Draw the map with glyphs, or in colour."""

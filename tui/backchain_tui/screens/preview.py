@@ -83,7 +83,7 @@ class PreviewScreen(RunningScreen):
 
     def where(self) -> frozenset[Where]:
         """Say what is the case now."""
-        now = {Where.OPERATION, *_KINDS[self.choice.kind]}
+        now = {Where.OPERATION, *_KINDS[self.choice.kind], self.keyboard_where()}
         if self.map.view is not None:
             now.add(Where.MAPPED)
         if self.plan is not None:

@@ -305,7 +305,7 @@ class ClusterMap(Widget, can_focus=True):
         self.refresh()
 
     def _hint(self) -> None:
-        here = "arrows move · + - zoom · 0 back to the diagram"
+        here = "arrows move · + - zoom · esc back to the diagram"
         text = here if self.has_focus else "2 to explore"
         self.border_subtitle = fmt.ascii_text(text) if self._ascii else text
 
