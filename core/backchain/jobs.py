@@ -68,7 +68,7 @@ class JobProgress:
     Attributes:
         clusters: Clusters done.
         bytes: Guest data bytes copied.
-        rate: Bytes per second over the last seconds of copying.
+        rate: Bytes per second over the last seconds of copying; 0 while the job is paused.
         eta: Seconds to go, or None while it is not known.
         observed: True when each cluster was seen to be copied; False when it is inferred.
     """
@@ -123,6 +123,7 @@ class Job:
         self._started: float | None = None
         self._ended: float | None = None
         self._samples: list[tuple[float, int]] = []
+        self._moving_since = (0.0, 0)
         self._next_at = 0.0
 
     # --- read by anyone -------------------------------------------------------------------------------------------
@@ -161,7 +162,6 @@ class Job:
         with self._changed:
             if self._state in {JobState.CREATED, JobState.RUNNING}:
                 self._state = JobState.PAUSED
-                self._samples.clear()
                 self._changed.notify_all()
 
     def resume(self) -> None:
@@ -170,6 +170,7 @@ class Job:
             if self._state is JobState.PAUSED:
                 self._state = JobState.RUNNING if self._started is not None else JobState.CREATED
                 self._steps = 0
+                self._count_from_here()
                 self._changed.notify_all()
 
     def step(self, clusters: int = 1) -> None:
@@ -198,6 +199,7 @@ class Job:
         """Mark the job as running (or paused, when it was paused before it began)."""
         with self._changed:
             self._started = time.monotonic()
+            self._count_from_here()
             if self._state is JobState.CREATED:
                 self._state = JobState.RUNNING
 
@@ -286,9 +288,18 @@ class Job:
                 self._state = JobState.CANCELLED if isinstance(error, JobCancelledError) else JobState.FAILED
             self._changed.notify_all()
 
+    def _count_from_here(self) -> None:
+        """Measure the rate from now on: a pause is no time of copying."""
+        self._samples.clear()
+        self._moving_since = (time.monotonic(), self._bytes)
+
     def _rate(self, now: float) -> float:
-        if self._state.ended or len(self._samples) < 2:
-            elapsed = now - self._started if self._started is not None else 0.0
-            return self._bytes / elapsed if elapsed > 0 else 0.0
-        first, last = self._samples[0], self._samples[-1]
+        if self._state is JobState.PAUSED:
+            return 0.0
+        if self._state.ended:
+            first, last = (self._started or now, 0), (now, self._bytes)
+        elif len(self._samples) < 2:
+            first, last = self._moving_since, (now, self._bytes)
+        else:
+            first, last = self._samples[0], self._samples[-1]
         return (last[1] - first[1]) / (last[0] - first[0]) if last[0] > first[0] else 0.0

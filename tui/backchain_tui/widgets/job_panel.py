@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from textual.strip import Strip
 from textual.widget import Widget
@@ -18,6 +19,7 @@ _BAR_SHARE = 0.3
 """Share of the line that the bar takes, at least `_BAR_LEAST` columns."""
 
 _BAR_LEAST = 10
+_BETWEEN = " · "
 _MOST_LINES = 3
 """Lines of closing words at most."""
 
@@ -65,7 +67,8 @@ class JobPanel(Widget):
         """Give the closing words as many lines as they need, three at most."""
         text = fmt.ascii_text(self._note) if self._ascii else self._note
         width = max((self.size.width or self.app.size.width) - 2, 20)
-        self._lines = textwrap.wrap(text, width)[:_MOST_LINES] if self._end else []
+        more = " ..." if self._ascii else " …"
+        self._lines = textwrap.wrap(text, width, max_lines=_MOST_LINES, placeholder=more) if self._end else []
         height = 1 + max(len(self._lines), 1)
         if self.styles.height is None or self.styles.height.value != height:
             self.styles.height = height
@@ -88,9 +91,8 @@ class JobPanel(Widget):
             text = self._lines[y - 1] if y <= len(self._lines) else ""
             return Strip([Segment(f" {text}"[:width], tone)]).adjust_cell_length(width, note)
         if y:
-            text = " " + " · ".join(filter(None, [self._note, *rest]))
-            text = fmt.ascii_text(text) if self._ascii else text
-            return Strip([Segment(text[:width], note)]).adjust_cell_length(width, note)
+            text = self._second_line([*filter(None, self._note.split(_BETWEEN)), *rest], width)
+            return Strip([Segment(text, note)]).adjust_cell_length(width, note)
         style = self.get_component_rich_style
         done = int(bar_width * self._progress.fraction)
         full, empty = ("#", "-") if self._ascii else ("━", "─")
@@ -117,6 +119,15 @@ class JobPanel(Widget):
             shown.append(number)
         return name, bar_width, shown, [] if self._end else numbers[len(shown) :]
 
+    def _second_line(self, fields: list[str], width: int) -> str:
+        """Join as many fields as fit, each of them whole."""
+        between = fmt.ascii_text(_BETWEEN) if self._ascii else _BETWEEN
+        text = ""
+        for field in fields:
+            longer = f"{text}{between if text else ' '}{fmt.ascii_text(field) if self._ascii else field}"
+            text = longer if cell_len(longer) <= width else text
+        return text
+
     def _numbers(self, progress: JobProgress) -> list[str]:
         if not progress.total_clusters:  # it copies nothing, so there is nothing to count
             return []
@@ -124,9 +135,9 @@ class JobPanel(Widget):
             fmt.percent(progress.fraction),
             f"{fmt.number(progress.clusters)}/{fmt.number(progress.total_clusters)} clusters",
             f"{fmt.size(progress.bytes)} of {fmt.size(progress.total_bytes)}",
-            fmt.rate(progress.rate),
+            fmt.rate(progress.rate) if progress.rate or progress.state.ended else "rate –",
         ]
-        if not progress.state.ended:
-            numbers.append(f"ETA {fmt.eta(progress.eta)}".replace("–", "-" if self._ascii else "–"))
+        if not progress.state.ended and progress.state != "paused":
+            numbers.append(f"ETA {fmt.eta(progress.eta)}")
         numbers.append("observed" if progress.observed else "estimated")
-        return numbers
+        return [fmt.ascii_text(n) for n in numbers] if self._ascii else numbers
