@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backchain.filename import is_within
 from backchain.image import ImageId, ImageInfo, ImageState
+from backchain.sorting import natural
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -147,7 +148,7 @@ class ChainGraph:
 
     def overlays_of(self, image: ImageId) -> tuple[ImageId, ...]:
         """Give the images that `image` backs directly, by path."""
-        return tuple(sorted(self._overlays.get(image, ()), key=lambda i: str(self._images[i].path)))
+        return tuple(sorted(self._overlays.get(image, ()), key=lambda i: natural(str(self._images[i].path))))
 
     def ways_to(self, image: ImageId) -> tuple[Path, ...]:
         """Give the paths by which the overlays of `image` open it."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from backchain.filename import printable
 from backchain.journal import PREFIX, SCRATCH_SUFFIX, SUFFIX, is_journal
 from backchain.qcow2 import format as fmt
+from backchain.sorting import natural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ class FolderScan:
         except OSError as error:
             self.incomplete.append(f"{_shown(folder)}: {os.strerror(error.errno or 0)}")
             return []
-        return sorted(entries, key=lambda e: e.name)
+        return sorted(entries, key=lambda e: natural(e.name))
 
     def _give_up(self, folder: Path) -> None:
         self._given_up = True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from backchain.filename import printable
 from backchain.image import ImageState
+from backchain.sorting import natural
 from backchain_tui import formatting as fmt
 from backchain_tui.badges import Badge
 
@@ -68,7 +69,7 @@ def unmapped(info: ImageInfo, *, own: bool) -> str:
 
 def labels(graph: ChainGraph, images: Iterable[ImageId]) -> str:
     """Join the names of images for a sentence, those nearest to the base first, web-2 before web-10."""
-    ordered = sorted(images, key=lambda i: (len(graph.chain(i)), fmt.natural(str(graph[i].path))))
+    ordered = sorted(images, key=lambda i: (len(graph.chain(i)), natural(str(graph[i].path))))
     return fmt.names([graph[i].label for i in ordered])
 
 

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from backchain.image import ImageState
+from backchain.sorting import natural
 from backchain_tui import formatting
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def forest_text(graph: ChainGraph, glyphs: Glyphs = UNICODE) -> str:
     """Give the whole forest as text, one line per image, ending in a newline; trees are grouped by folder."""
     if not len(graph):
         return "no disk images found\n"
-    roots = sorted(_roots(graph), key=lambda i: (_folder(graph, i), graph[i].name))
+    roots = sorted(_roots(graph), key=lambda i: (_folder(graph, i), natural(graph[i].name)))
     blocks = []
     for folder, members in groupby(roots, key=lambda i: _folder(graph, i)):
         rows: list[tuple[str, ...]] = [_HEADINGS]
@@ -69,7 +70,8 @@ def _roots(graph: ChainGraph) -> Iterator[ImageId]:
     """Give one image per tree to start from: its base, or the first by path of its loop."""
     for tree in graph.trees():
         base = next((i for i in tree if graph.is_base(i)), None)
-        yield base or min((i for i in tree if graph[i].state is ImageState.LOOP), key=lambda i: str(graph[i].path))
+        in_loop = (i for i in tree if graph[i].state is ImageState.LOOP)
+        yield base or min(in_loop, key=lambda i: natural(str(graph[i].path)))
 
 
 def _walk(graph: ChainGraph, root: ImageId, glyphs: Glyphs) -> Iterator[tuple[ImageId, str]]:

@@ -6,7 +6,6 @@ of IEC elsewhere (16.4 GiB). `exact` gives every byte.
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 
 import humanize
@@ -90,11 +89,6 @@ def ascii_text(text: str) -> str:
     for mark, plain in ((" · ", " | "), ("–", "-"), ("…", "..."), (" → ", " -> "), ("⇧", "shift"), ("←→", "<->")):
         text = text.replace(mark, plain)
     return text
-
-
-def natural(text: str) -> list[tuple[bool, int, str]]:
-    """Give a key by which texts are sorted as people count: x2 before x10."""
-    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", text)]
 
 
 def names(labels: list[str], *, at_most: int = 4) -> str:

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from backchain.sorting import natural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -148,7 +150,7 @@ def place(graph: ChainGraph) -> Placement:
     backing = [-1] * len(images)
     for overlay, file in graph.links:
         backing[number[overlay]] = number[file]
-    paths = [str(graph[image].path) for image in images]
+    paths = [natural(str(graph[image].path)) for image in images]
     in_loop, closing = _cut_loops(backing, paths)
     for child, _ in closing:
         backing[child] = -1
@@ -242,7 +244,7 @@ def lay_out(placement: Placement, zoom: Zoom, width: int, height: int, longest: 
     return arrange(placement, fit(placement, Zoom.PILL, width, longest))
 
 
-def _cut_loops(backing: Sequence[int], paths: Sequence[str]) -> tuple[frozenset[int], list[tuple[int, int]]]:
+def _cut_loops(backing: Sequence[int], paths: Sequence[Any]) -> tuple[frozenset[int], list[tuple[int, int]]]:
     """Find the loops; of each, the image with the first path becomes the root and its link the back edge."""
     seen = [0] * len(backing)
     members: set[int] = set()

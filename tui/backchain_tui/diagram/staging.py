@@ -146,9 +146,9 @@ class _Builder:
         for n, column in enumerate(self._columns):
             groups = self._cast.families(column.image)
             x, box = self._column_x(n) + self._widths[n] + self._gap, max(self._widths)
-            for row, images in enumerate(groups):
-                row += 1 + self._bridge
-                y = self._upper - row if stage is Stage.BEFORE else self.channel + row
+            above = stage is Stage.BEFORE
+            first = self._upper - self._bridge - len(groups) if above else self.channel + self._bridge + 1
+            for y, images in enumerate(groups, first):
                 self._add(images, stage, Rect(x, y, box, 1), Zoom.PILL)
             if groups:
                 self.width = max(self.width, x + box + _MARGIN)
