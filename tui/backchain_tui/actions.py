@@ -25,14 +25,16 @@ class Where(Enum):
     """An operation is chosen, runs or has ended."""
     IMAGE = auto()
     """The cursor is on an image that can be read."""
+    SOUND = auto()
+    """The cursor is on an image that can be read, and that no commit has made invalid."""
     OVERLAY = auto()
-    """The cursor is on an image with a backing file that can be read."""
+    """It is sound, and has a backing file that can be read."""
     QCOW2 = auto()
-    """The cursor is on a qcow2 image: it can have a backing file."""
+    """It is sound, and qcow2: it can have a backing file."""
     FILE = auto()
     """The cursor is on an image that is a file here."""
     FAULTY_LINK = auto()
-    """The cursor is on an overlay whose link is lost, records no format or a wrong one, or is fragile."""
+    """The cursor is on a sound overlay whose link is lost, records no format or a wrong one, or is fragile."""
     INTERRUPTED = auto()
     """Operations were found that died amid their work."""
     CHOOSING = auto()
@@ -123,7 +125,7 @@ ACTIONS: tuple[Action, ...] = (
         "Give this image another backing file; what differs is copied into it first.", rank=2,
     ),
     _action(
-        "snapshot", "s", (Where.BROWSE, Where.IMAGE), "Snapshot",
+        "snapshot", "s", (Where.BROWSE, Where.SOUND), "Snapshot",
         "Put a new, empty overlay on this image, so that it keeps its content from then on.", rank=3,
     ),
     _action(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding
 
 from backchain.errors import BackchainError
+from backchain.image import ImageState
 from backchain.operations import Commit, Pull
 from backchain_tui import describe
 from backchain_tui.actions import Where, bindings
@@ -65,7 +66,10 @@ class BrowseScreen(ForestScreen):
 
     def _refuse(self, find: Callable[[ChainGraph, ImageId], str]) -> None:
         image, graph = self.image(), self.graph
-        if graph is not None and image is not None and image in graph and (fault := find(graph, image)):
+        if graph is None or image is None or image not in graph:
+            return
+        invalid = graph[image].state is ImageState.INVALID
+        if fault := f"{graph[image].label} is invalid: d deletes it" if invalid else find(graph, image):
             self.notify(f"{fault}.", severity="warning", markup=False, timeout=4)
 
     def _begin_range(self, kind: type[Commit | Pull]) -> None:

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from backchain.errors import BackchainError
+from backchain.image import ImageState
 from backchain_tui import describe
 from backchain_tui.actions import Where, valid
 from backchain_tui.formatting import ascii_text
@@ -159,6 +160,9 @@ class PictureScreen(Screen[bool]):
         if not info.readable:
             return found
         found |= {Where.IMAGE, Where.MAPPED}
+        if info.state is ImageState.INVALID:
+            return found
+        found.add(Where.SOUND)
         if info.format == "qcow2":
             found.add(Where.QCOW2)
         if not describe.range_fault(graph, image):
