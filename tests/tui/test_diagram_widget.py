@@ -132,6 +132,30 @@ async def test_the_cursor_is_scrolled_into_view() -> None:
         assert app.diagram.scroll_offset.x == 0
 
 
+async def test_pages_and_ends_take_the_cursor_along() -> None:
+    links: dict[str, str | None] = {"base": None}
+    for tree in range(60):
+        links |= {f"t{tree}": None, f"u{tree}": f"t{tree}"}
+    app = Stage(forest(links))
+    async with app.run_test(size=(40, 12)) as pilot:
+        diagram = app.diagram
+        for key, image in (
+            ("home", "base"), ("right", "base"), ("pagedown", None), ("pagedown", None), ("pageup", None),
+            ("end", None), ("end", "u59"), ("pagedown", "u59"), ("pageup", None), ("home", None), ("home", "base"),
+        ):  # fmt: skip
+            before = diagram.cursor
+            await pilot.press(key)
+            assert image is None or diagram.cursor == image, key
+            assert image == before or diagram.cursor != before, key
+            assert diagram.cursor is not None
+            assert diagram.cursor in text(diagram)
+            scene = diagram._picture.scene
+            assert scene is not None
+            rects = scene.rect(before or diagram.cursor), scene.rect(diagram.cursor)
+            if image is None and key.startswith("page") and rects[0] is not None and rects[1] is not None:
+                assert abs(abs(rects[1].middle - rects[0].middle) - diagram.size.height) <= 2
+
+
 async def test_dragging_pans_and_does_not_select() -> None:
     app = Stage(chain(*(f"n{n:03}" for n in range(60))))
     async with app.run_test(size=(80, 12)) as pilot:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from backchain_tui.diagram.scene import ForestScene
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -22,10 +24,11 @@ _SIDEWAYS = 3
 
 
 def step(
-    where: str, graph: ChainGraph, scene: Scene, image: ImageId | None, visited: Mapping[ImageId, ImageId]
+    where: str, graph: ChainGraph, scene: Scene, image: ImageId | None, visited: Mapping[ImageId, ImageId], rows: int
 ) -> ImageId | None:  # fmt: skip
     """Give the image to the left or right, up or down of `image`, or at the home or end of its chain; None if none.
 
+    Pages are of `rows` rows. From the base, home leads to the first image of the forest, and likewise end to the last.
     From no image, or one that is not in the picture, every way leads to the first that has a box.
     """
     if image is None or image not in graph or scene.rect(image) is None:
@@ -35,10 +38,11 @@ def step(
             return backing(graph, scene, image)
         case "right":
             return overlay(graph, scene, image, visited)
-        case "home":
-            return base(graph, scene, image)
-        case "end":
-            return leaf(graph, scene, image, visited)
+        case "home" | "end":
+            there = base(graph, scene, image) if where == "home" else leaf(graph, scene, image, visited)
+            return outermost(where, scene) or there if there == image else there
+        case "pageup" | "pagedown":
+            return page(scene, image, -rows if where == "pageup" else rows)
         case _:
             return vertical(scene, image, -1 if where == "up" else 1)
 
@@ -84,6 +88,26 @@ def vertical(scene: Scene, image: ImageId, step: int) -> ImageId | None:
         if best is None or cost < best[0]:
             best = (cost, other)
     return best[1] if best is not None else None
+
+
+def page(scene: Scene, image: ImageId, rows: int) -> ImageId | None:
+    """Give the box nearest to the place that many rows below (above when negative), of those on that side, or None."""
+    here = scene.rect(image)
+    if here is None:
+        return None
+    costs: dict[ImageId, float] = {}
+    for other in scene.images():
+        rect = scene.rect(other)
+        if rect is not None and (rect.middle - here.middle) * rows > 0:
+            away = abs(rect.middle - here.middle - rows) / max(here.height, 1)
+            costs[other] = away + _SIDEWAYS * abs(rect.center - here.center) / max(here.width, 1)
+    return min(costs, key=lambda i: costs[i], default=None)
+
+
+def outermost(where: str, scene: Scene) -> ImageId | None:
+    """Give the first ("home") or the last image of a forest; None in the picture of an operation."""
+    images = scene.images() if isinstance(scene, ForestScene) else ()
+    return (images[0] if where == "home" else images[-1]) if images else None
 
 
 def base(graph: ChainGraph, scene: Scene, image: ImageId) -> ImageId:

@@ -21,7 +21,7 @@ only its window, and refreshes only rows that changed. It owns no timer and read
 
 Messages: `CursorMoved(image)`, `Activated(image)` (enter, or a click on the cursor's box), `Hovered(image | None)`.
 All have `.diagram` and `.image`. Setting `cursor` from outside posts CursorMoved only when it changes.
-Keys: arrows, home, end (base and active layer), enter; shift with arrows, the wheel, and dragging scroll.
+Keys: arrows, page up and down, home, end, enter; shift with arrows, the wheel, and dragging scroll.
 A click on "… 5 more …" puts the cursor on the next image left out, which has a box as long as the cursor is there.
 """
 
@@ -76,6 +76,8 @@ class ChainDiagram(PacedScrollView, can_focus=True):
         Binding("down", "walk('down')", "Image below", show=False, id="diagram.down"),
         Binding("home", "walk('home')", "Base of the chain", show=False, id="diagram.base"),
         Binding("end", "walk('end')", "Active layer", show=False, id="diagram.active"),
+        Binding("pageup", "walk('pageup')", "A window up", show=False, id="diagram.page-up"),
+        Binding("pagedown", "walk('pagedown')", "A window down", show=False, id="diagram.page-down"),
         Binding("enter", "activate", "Choose", show=False, id="diagram.activate"),
         Binding("shift+left", "pan(-1, 0)", "Pan left", show=False, id="diagram.pan-left"),
         Binding("shift+right", "pan(1, 0)", "Pan right", show=False, id="diagram.pan-right"),
@@ -325,10 +327,10 @@ class ChainDiagram(PacedScrollView, can_focus=True):
     # --- keys -----------------------------------------------------------------------------------------------------
 
     def action_walk(self, where: str) -> None:
-        """Move the cursor: left, right, up, down, home or end."""
+        """Move the cursor: left, right, up, down, home, end, pageup or pagedown."""
         graph, scene = self._picture.graph, self._picture.scene
         if graph is not None and scene is not None and len(graph):
-            self.cursor = walk.step(where, graph, scene, self.cursor, self._visited) or self.cursor
+            self.cursor = walk.step(where, graph, scene, self.cursor, self._visited, self.size.height) or self.cursor
 
     def action_activate(self) -> None:
         """Choose the image under the cursor."""

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _DIAGRAM = (
     Row("arrows", "In the diagram: along the links (left: backing file, right: overlay) and between branches."),
+    Row("home end", "To the base and to the active layer; once more: to the first and the last image of the forest."),
+    Row("page up", "A window up; page down: a window down."),
     Row("⇧ arrows", "Scroll the diagram; so do the wheel and dragging."),
 )
 _MAP = (
