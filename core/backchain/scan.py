@@ -113,13 +113,14 @@ class FolderScan:
             return False
 
     def _images_among(self, folder: Path, entries: list[os.DirEntry[str]]) -> Iterator[Path]:
-        unreadable = 0
+        unreadable: list[str] = []
         for entry in entries:
             if entry.name.startswith(PREFIX) and entry.name.endswith((SUFFIX, SCRATCH_SUFFIX)):
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - one call for each of thousands
             start = _first_bytes(entry.path)
-            unreadable += start is None
+            if start is None:
+                unreadable.append(entry.name)
             magic = start[:4] if start is not None else None
             if start is not None and _is_qed_overlay(start):
                 where = _shown(folder / entry.name)
@@ -127,9 +128,8 @@ class FolderScan:
             if magic == _MAGIC or suffix in RAW_SUFFIXES or (magic is None and suffix in _IMAGE_SUFFIXES):
                 yield Path(entry.path)
         if unreadable:
-            self.incomplete.append(
-                f"{_shown(folder)}: {unreadable} file{' is' if unreadable == 1 else 's are'} not readable"
-            )
+            more = f" and {len(unreadable) - 1} more are" if unreadable[1:] else " is"
+            self.incomplete.append(f"{_shown(folder / unreadable[0])}{more} not readable")
 
 
 def _first_bytes(path: str) -> bytes | None:

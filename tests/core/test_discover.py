@@ -366,7 +366,7 @@ def test_what_may_not_be_read_is_a_node_and_is_noted() -> None:
         assert problems(graph)["base"] == problems(graph)["deep"] == "Permission denied"
         assert label_links(graph) == {("top", "base"), ("other", "deep")}
         assert set(graph.incomplete) == {
-            f"{folder}: 1 file is not readable",
+            f"{folder}/base.qcow2 is not readable",
             f"{hidden}: Permission denied",
             f"{locked}: Permission denied",
         }

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from textual import events
+    from textual.notifications import SeverityLevel
     from textual.screen import Screen
 
 FRAMES = 15.0
@@ -42,6 +43,9 @@ _ANSI_PAIR = ("ansi-dark", "ansi-light")
 
 _LOOK = 0.5
 """Seconds between two looks whether the terminal is still there; what is drawn for none piles up soon."""
+
+_NOTE_SECONDS, _FAILURE_SECONDS = 4.0, 10.0
+"""How long a note in the corner hides what is below it."""
 
 _TINY = 18
 """Rows below which a dialog has no room for frames within it."""
@@ -110,6 +114,20 @@ class BackchainApp(App[None]):
     def on_resize(self, event: events.Resize) -> None:
         """Take the frames off what stands in dialogs where they would push the answers out of the window."""
         self.set_class(event.size.height < _TINY, "-tiny")
+
+    def notify(
+        self, message: str, *, title: str = "", severity: SeverityLevel = "information", timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:  # fmt: skip
+        """Show a note for a short while, or a failure for a longer one, unless a time is given."""
+        shown = timeout or (_FAILURE_SECONDS if severity == "error" else _NOTE_SECONDS)
+        super().notify(message, title=title, severity=severity, timeout=shown, markup=markup)
+
+    def clear_notes(self) -> None:
+        """Take all notes off the screen but those that tell a failure."""
+        for note in [n for n in self._notifications if n.severity != "error"]:
+            self._unnotify(note, refresh=False)
+        self._refresh_notifications()
 
     def switch_theme(self) -> None:
         """Switch between dark and light."""

@@ -7,8 +7,12 @@ of IEC elsewhere (16.4 GiB). `exact` gives every byte.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import humanize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 UNKNOWN = "unknown"
 """Shown where a missing or unreadable file leaves a number open."""
@@ -89,6 +93,12 @@ def ascii_text(text: str) -> str:
     for mark, plain in ((" · ", " | "), ("–", "-"), ("…", "..."), (" → ", " -> "), ("⇧", "shift"), ("←→", "<->")):
         text = text.replace(mark, plain)
     return text
+
+
+def heading_of(lines: Sequence[str], at_most: int = 90) -> str:
+    """Give the end of the first of some lines, which names the file, and say how many more there are."""
+    first = lines[0] if len(lines[0]) <= at_most else "…" + lines[0][1 - at_most :]
+    return f"{first} (and {len(lines) - 1} more)" if lines[1:] else first
 
 
 def names(labels: list[str], *, at_most: int = 4) -> str:

@@ -116,8 +116,8 @@ class ForestScreen(PictureScreen):
         self.run_worker(
             lambda: self._read_sparklines(graph), thread=True, exclusive=True, group="spark", exit_on_error=False
         )
-        for line in graph.incomplete:
-            self.notify(line, title="Not everything was searched", severity="warning", markup=False)
+        if graph.incomplete:
+            self.notify(fmt.heading_of(graph.incomplete), title="Not all searched", severity="warning", markup=False)
         if graph.interrupted:
             what = fmt.names([headline(r) for r in graph.interrupted], at_most=2)
             self.notify(f"{what}. Press ! to finish or undo it.", title="Interrupted", severity="warning", markup=False)

@@ -164,7 +164,7 @@ class OperationScreen(AftermathScreen):
         if self.plan is not None:
             commands = plan_words.commands_elsewhere(self.plan)
             self.app.copy_to_clipboard("\n".join(f"# {tool}\n{command}" for tool, command in commands))
-            self.notify("Commands sent to the clipboard (OSC 52; tmux may drop it: 3 shows them).", markup=False)
+            self.notify("Sent to the clipboard; 3 shows them.", markup=False, timeout=2)
 
     # --- running --------------------------------------------------------------------------------------------------
 
@@ -199,6 +199,7 @@ class OperationScreen(AftermathScreen):
 
     def action_leave(self) -> None:
         """Back to the forest."""
+        self.backchain.clear_notes()
         self.dismiss(self.changed)
 
     def help_rows(self) -> list[Row]:

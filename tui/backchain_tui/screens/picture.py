@@ -110,10 +110,12 @@ class PictureScreen(Screen[bool]):
         await self.picture.mount(Static(text, markup=False, classes="message"))
 
     def on_screen_suspend(self) -> None:
-        """Show no keys below a dialog, and no words of before above it: they would hide its buttons."""
+        """Show no keys below a dialog, no note above its buttons, and on another screen no notes of before."""
         self.query(KeyBar).refresh()
         if self.app.screen.is_modal:
             self.app.clear_notifications()
+        else:
+            self.backchain.clear_notes()
 
     def on_screen_resume(self) -> None:
         """Show the keys again."""
