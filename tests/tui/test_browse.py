@@ -128,7 +128,7 @@ async def test_a_range_that_cannot_be_is_refused_with_the_reason(tmp_path: Path,
             await put_cursor(app, pilot, "Web")
             await pilot.press(key)
             assert isinstance(app.screen, OperationScreen)
-            assert len(app._notifications) == 1
+            await until(pilot, lambda: not app._notifications)
 
 
 @pytest.mark.parametrize("key", ["r", "s", "d", "f", "i"])
@@ -231,6 +231,9 @@ async def test_the_help_tells_every_word_on_the_boxes(tmp_path: Path) -> None:
         assert "T top The uppermost image" in words
     for glyphs in (UNICODE, ASCII):
         assert set(glyphs.signs) == set(Badge)
+        lost = {glyphs.signs[b] for b in (Badge.INVALID, Badge.DELETED, Badge.MISSING, Badge.UNREADABLE)}
+        assert len(lost) == 4
+        assert "?" not in glyphs.signs.values(), "it stands for letters that ASCII has not"
 
 
 async def test_what_breaks_is_lit(tmp_path: Path) -> None:

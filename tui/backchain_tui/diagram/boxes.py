@@ -241,13 +241,14 @@ class BoxPainter:
             self._canvas.put(x, rect.below - 1, text, box_ink(face.role, tone, Part.BORDER_META))
 
     def _on_border(self, rect: Rect, role: Role, tone: Tone, badge: str, mark: str) -> None:
-        room = rect.width - 4
+        room = rect.width - 2
         if mark:
-            text = f" {mark} "[: room + 2]
+            text = f" {mark} "[:room]
             self._canvas.put(rect.x + 1, rect.y, text, box_ink(role, tone, Part.BADGE))
             room -= len(text)
-        text = f" {badge} " if len(badge) + 2 <= room else badge if len(badge) <= room + 2 else self._glyphs.sign(badge)
         if badge:
+            texts = (f" {badge} ", f"{badge} ", badge)
+            text = next((t for t in texts if len(t) <= room), self._glyphs.sign(badge))
             self._canvas.put(rect.right - 1 - len(text), rect.y, text, box_ink(role, tone, Part.BORDER_BADGE))
 
 

@@ -83,9 +83,9 @@ UNICODE = GlyphSet(
     ellipsis="…",
     braille=True,
     signs={
-        Badge.BASE: "◆", Badge.ACTIVE: "●", Badge.IN_USE: "◉", Badge.MISSING: "✗", Badge.UNREADABLE: "✗",
+        Badge.BASE: "◆", Badge.ACTIVE: "●", Badge.IN_USE: "◉", Badge.MISSING: "∅", Badge.UNREADABLE: "⊘",
         Badge.DIRTY: "!", Badge.CORRUPT: "!", Badge.LOOP: "↺", Badge.INVALID: "✗", Badge.UNNEEDED: "○",
-        Badge.BREAKS: "!", Badge.DELETED: "✗", Badge.OUTSIDE: "↗",
+        Badge.BREAKS: "!", Badge.DELETED: "−", Badge.OUTSIDE: "↗",
     },
 )  # fmt: skip
 
@@ -104,9 +104,9 @@ ASCII = GlyphSet(
     ellipsis="..",
     braille=False,
     signs={
-        Badge.BASE: "_", Badge.ACTIVE: "*", Badge.IN_USE: "@", Badge.MISSING: "?", Badge.UNREADABLE: "?",
+        Badge.BASE: "_", Badge.ACTIVE: "*", Badge.IN_USE: "@", Badge.MISSING: "/", Badge.UNREADABLE: "%",
         Badge.DIRTY: "!", Badge.CORRUPT: "!", Badge.LOOP: "&", Badge.INVALID: "x", Badge.UNNEEDED: "~",
-        Badge.BREAKS: "!", Badge.DELETED: "x", Badge.OUTSIDE: "^",
+        Badge.BREAKS: "!", Badge.DELETED: "-", Badge.OUTSIDE: "^",
     },
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from backchain_tui.actions import Where, valid_actions
-from backchain_tui.badges import meanings
+from backchain_tui.badges import Badge, meanings
 from backchain_tui.describe import Row, Tone
 from backchain_tui.diagram.glyphs import glyph_set
 from backchain_tui.widgets.bars import key_label
@@ -70,6 +70,7 @@ class HelpScreen(ModalScreen[None]):
                 *keys,
                 *_DIAGRAM,
                 *_MAP,
+                Row("signs", " · ".join(f"{signs[word]} {word.lower()}" for word in Badge)),
                 Row("", ""),
                 Row("", "Words on the boxes, and the signs of the smallest boxes", Tone.STRONG),
                 *(Row(word, meaning) for word, meaning in meanings(signs)),
