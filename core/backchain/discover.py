@@ -212,11 +212,19 @@ class _Discovery:
         incomplete = (*self._scan.notes(), *self._riddles(), *self._doubtful_links(connected))
         names = {i: tuple(self._names[i]) for i in self._images if i in connected and len(self._names[i]) > 1}
         surroundings = Surroundings(
-            incomplete, tuple(self._roots), journals, self._users(forked), forked, self._named, names
+            incomplete, tuple(self._roots), journals, self._users(forked), forked, self._named, names, self._forbidden()
         )  # fmt: skip
         graph = ChainGraph(images, [(o, next(iter(found))) for o, found in links.items()], surroundings)
         looped = [_in_loop(graph[i], len(loop)) for loop in graph.loops() for i in loop]
         return graph.with_changes(replace=[*looped, *_invalidated(graph, journals)])
+
+    def _forbidden(self) -> dict[Path, tuple[Path, ...]]:
+        """Give the files that this user may not read by their folder, links of folders followed."""
+        folders: dict[Path, tuple[Path, ...]] = {}
+        for path in self._scan.forbidden:
+            folder = Path(os.path.realpath(path.parent))
+            folders[folder] = (*folders.get(folder, ()), path)
+        return folders
 
     def _riddles(self) -> Iterator[str]:
         """Name what cannot be told: what backs images whose header is damaged, what other users have left undone."""

@@ -53,6 +53,8 @@ class Surroundings:
             and what backs the image there; the graph's own link first.
         named: Files and folders that were given outright; `roots` holds the folders of such files, too.
         names: The paths by which an image was found, of those that were found by several.
+        forbidden: Regular files beside images that this user may not read, by their folder, links of folders followed:
+            each may be an overlay. They are told of in `incomplete`, too.
     """
 
     incomplete: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class Surroundings:
     forked: Mapping[ImageId, tuple[tuple[Path, ImageId], ...]] = field(default_factory=dict)
     named: tuple[Path, ...] = ()
     names: Mapping[ImageId, tuple[Path, ...]] = field(default_factory=dict)
+    forbidden: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
 
 
 class ChainGraph:

@@ -45,11 +45,13 @@ class FolderScan:
         budget: Folder entries that may still be looked at.
         incomplete: What was not looked at, one line each.
         journals: Journals that were found beside the images.
+        forbidden: Regular files that this user may not read, whatever they are called: each may be an image.
     """
 
     budget: int = DEFAULT_BUDGET
     incomplete: list[str] = field(default_factory=list)
     journals: list[Path] = field(default_factory=list)
+    forbidden: list[Path] = field(default_factory=list)
     _seen: set[_FolderId] = field(default_factory=set)
     _linked: dict[_FolderId, Path] = field(default_factory=dict)
     _given_up: bool = False
@@ -118,7 +120,7 @@ class FolderScan:
             if entry.name.startswith(PREFIX) and entry.name.endswith((SUFFIX, SCRATCH_SUFFIX)):
                 continue
             suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - one call for each of thousands
-            start = _first_bytes(entry.path)
+            start = self._first_bytes(entry.path)
             if start is None:
                 unreadable.append(entry.name)
             magic = start[:4] if start is not None else None
@@ -131,20 +133,22 @@ class FolderScan:
             more = f" and {len(unreadable) - 1} more are" if unreadable[1:] else " is"
             self.incomplete.append(f"{_shown(folder / unreadable[0])}{more} not readable")
 
-
-def _first_bytes(path: str) -> bytes | None:
-    """Give what the header of an image begins with, of a regular file; None when it can't be read."""
-    try:
-        # The entry may have become a FIFO since the folder was read: never wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        return os.read(descriptor, _QED_FEATURES.stop)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
+    def _first_bytes(self, path: str) -> bytes | None:
+        """Give what the header of an image begins with, of a regular file; None when it can't be read."""
+        try:
+            # The entry may have become a FIFO since the folder was read: never wait for a writer.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except PermissionError:
+            self.forbidden.append(Path(path))
+            return None
+        except OSError:
+            return None
+        try:
+            return os.read(descriptor, _QED_FEATURES.stop)
+        except OSError:
+            return None
+        finally:
+            os.close(descriptor)
 
 
 def _is_qed_overlay(start: bytes) -> bool:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -26,9 +23,7 @@ from backchain.planning import make_plan
 from . import qemu
 from .images import chain_of, label_links, overlay, problems, states
 from .planned import node
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .users import as_nobody, shared_folder
 
 MIB = 1 << 20
 
@@ -328,26 +323,8 @@ def test_symlinked_folders_are_noted_unless_they_are_searched_anyway(tmp_path: P
     assert set(states(discover([inside / "out"]))) == {"hidden"}
 
 
-@contextmanager
-def as_nobody() -> Iterator[Path]:
-    """Give a folder that everybody may enter, and be a user without rights of his own in the block."""
-    import networkx  # noqa: F401 - Python itself may lie where nobody may look
-
-    folder = Path(tempfile.mkdtemp(prefix="backchain-test-"))
-    folder.chmod(0o755)
-    user = os.geteuid()
-    try:
-        yield folder
-    finally:
-        if user == 0:
-            os.seteuid(0)
-        for path in [folder, *folder.rglob("*")]:
-            path.chmod(0o755)
-        shutil.rmtree(folder)
-
-
 def test_what_may_not_be_read_is_a_node_and_is_noted() -> None:
-    with as_nobody() as folder:
+    with shared_folder() as folder, ExitStack() as stack:
         locked, hidden = folder / "locked", folder / "hidden"
         locked.mkdir()
         hidden.mkdir()
@@ -357,8 +334,7 @@ def test_what_may_not_be_read_is_a_node_and_is_noted() -> None:
         (folder / "base.qcow2").chmod(0)
         locked.chmod(0)
         hidden.chmod(0)
-        if os.geteuid() == 0:
-            os.seteuid(65534)
+        stack.enter_context(as_nobody())
         graph = discover([folder])
         assert states(graph) == {
             "base": ImageState.UNREADABLE, "top": ImageState.OK, "other": ImageState.OK, "deep": ImageState.UNREADABLE,

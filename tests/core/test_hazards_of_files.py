@@ -16,6 +16,7 @@ from backchain.planning import make_plan
 from . import qemu
 from .images import chain_of, overlay
 from .planned import codes, commit, delete, hazard, node, pull, rebase, refused, run
+from .users import as_nobody, shared_folder
 
 MIB = 1 << 20
 
@@ -156,6 +157,52 @@ def test_deleting_with_incomplete_knowledge_needs_a_deliberate_yes(tmp_path: Pat
     assert image is None or image in graph
     assert hazard(plan, "unknown-overlays").severity is Severity.CONFIRM
     refused(plan)
+
+
+def test_a_commit_beside_a_file_that_this_user_may_not_read_needs_a_deliberate_yes() -> None:
+    """It may be another user's overlay of what the commit changes; elsewhere than beside its images it is told of."""
+    with shared_folder() as folder:
+        root, one = chain_of(folder, "root", "one")
+        (_, two) = chain_of(folder, "root", "two")
+        (folder / "elsewhere").mkdir()
+        aside = two.rename(folder / "elsewhere" / "two.qcow2")
+        aside.chmod(0)
+        with as_nobody():
+            assert hazard(commit(root, one), "unknown-overlays").severity is Severity.WARN
+        aside.chmod(0o644)
+        two = aside.rename(folder / "two.qcow2")
+        two.chmod(0)
+        with as_nobody():
+            plan, others = commit(root, one), (pull(one, None), rebase(one, None))
+        found = hazard(plan, "unknown-overlays")
+        assert (found.severity, found.images) == (Severity.CONFIRM, (node(plan.before, root),))
+        assert found.message.startswith(f"{two} cannot be read by this user")
+        assert found.message.endswith("go on if it is not")
+        assert {hazard(p, "unknown-overlays").severity for p in others} == {Severity.WARN}
+        folder.chmod(0o777)
+        for path in (root, one):
+            path.chmod(0o666)
+        with as_nobody():
+            with pytest.raises(BlockedError, match="unknown-overlays"):
+                run(plan)
+            run(plan, "unknown-overlays")
+
+
+def test_a_commit_beside_many_files_that_this_user_may_not_read_names_a_few() -> None:
+    with shared_folder() as folder:
+        root, one = chain_of(folder, "root", "one")
+        link = folder / "by-link"
+        link.symlink_to(folder)
+        for number in range(5):
+            (folder / f"secret-{number}").write_bytes(b"?")
+            (folder / f"secret-{number}").chmod(0)
+        with as_nobody():
+            graph = discover([link / one.name])
+            plan = make_plan(graph, Commit(node(graph, link / root.name), node(graph, link / one.name)))
+        found = hazard(plan, "unknown-overlays")
+        assert found.severity is Severity.CONFIRM
+        assert "secret-2 and 2 more cannot be read" in found.message
+        assert "secret-3" not in found.message
 
 
 def test_an_overlay_that_its_own_overlay_records_as_raw_is_not_passed_over(tmp_path: Path) -> None:

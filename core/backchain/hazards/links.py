@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backchain.errors import UnsupportedImageError
 from backchain.filename import MAX_BACKING_NAME, has_protocol, leads_to, printable, recorded_bytes, recorded_length
 from backchain.hazards.facts import BLOCK, CONFIRM, LOST, WARN, Facts, names
 from backchain.image import ImageState, require_header
-from backchain.operations import Rebase
+from backchain.operations import Commit, Rebase
 from backchain.plan import Hazard
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from backchain.graph import ChainGraph
     from backchain.image import ImageId, ImageInfo
@@ -239,9 +240,40 @@ def _shortened(name: str) -> str:
 
 
 def unknown(facts: Facts) -> Iterator[Hazard]:
-    """What was not looked at may hold overlays."""
-    if facts.graph.incomplete:
+    """What was not looked at may hold overlays; a commit would destroy one that lies beside its images."""
+    changed = (facts.target, *facts.sources) if isinstance(facts.operation, Commit) else ()
+    files = _forbidden_beside(facts.graph, changed)
+    if files:
+        yield Hazard("unknown-overlays", CONFIRM, (facts.target,), _forbidden_text(facts.graph, files))
+    elif facts.graph.incomplete:
         yield Hazard("unknown-overlays", WARN, (facts.target,), unseen(facts.graph))
+
+
+def _forbidden_beside(graph: ChainGraph, images: Iterable[ImageId]) -> tuple[Path, ...]:
+    """Give the files in the folders of `images`, by any of their paths, that this user may not read."""
+    there = [i for i in images if graph[i].fingerprint is not None]  # else its name may be one that no file can have
+    paths = [p for i in there for p in (graph[i].path, *graph.surroundings.names.get(i, ()))]
+    folders = {
+        Path(f) for p in paths for f in (os.path.realpath(p.parent), os.path.dirname(os.path.realpath(p)))  # noqa: PTH120
+    }  # fmt: skip
+    return tuple(p for folder in sorted(folders) for p in graph.surroundings.forbidden.get(folder, ()))
+
+
+def _forbidden_text(graph: ChainGraph, files: Sequence[Path]) -> str:
+    """Say what a commit may do to files that this user may not read, and what else was not looked at."""
+    many = len(files) > 1
+    shown = ", ".join(printable(str(p)) for p in files[:_MOST_FILES])
+    shown += f" and {len(files) - _MOST_FILES} more" if len(files) > _MOST_FILES else ""
+    rest = f"; {unseen(graph)}" if len(graph.incomplete) > 1 else ""
+    one, none = ("any", "none") if many else ("it", "it is not")
+    return (
+        f"{shown} cannot be read by this user; if {one} is an overlay of what this commit changes, it is damaged: "
+        f"commit as a user who may read {'them' if many else 'it'}, or go on if {none}{' is' if many else ''}{rest}"
+    )
+
+
+_MOST_FILES = 3
+"""Files that a message names."""
 
 
 def unseen(graph: ChainGraph) -> str:
