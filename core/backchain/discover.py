@@ -189,14 +189,20 @@ class _Discovery:
         QEMU takes such a file as plain data: a qcow2 header in it may have been written by the guest, and its link
         may lead anywhere.
         """
+        recorded = self._recorded_formats()
+        return [(o, b) for o, b in self._every_link() if recorded.get(o) != {"raw"}]
+
+    def _every_link(self) -> Iterator[tuple[ImageId, ImageId]]:
+        return ((o, b) for o, found in self._links.items() for b in found)
+
+    def _recorded_formats(self) -> dict[ImageId, set[str | None]]:
+        """Give the formats that the overlays of an image record for it."""
         recorded: dict[ImageId, set[str | None]] = {}
-        links = [(o, b) for o, found in self._links.items() for b in found]
-        for overlay, backing in links:
-            if overlay == backing:  # says nothing of how others see it
-                continue
-            link = self._images[overlay].backing
-            recorded.setdefault(backing, set()).add(link.format if link is not None else None)
-        return [(o, b) for o, b in links if recorded.get(o) != {"raw"}]
+        for overlay, backing in self._every_link():
+            if overlay != backing:  # what it says of itself says nothing of how others see it
+                link = self._images[overlay].backing
+                recorded.setdefault(backing, set()).add(link.format if link is not None else None)
+        return recorded
 
     def _graph(self, connected: set[ImageId]) -> ChainGraph:
         order = [*self._asked, *(i for i in self._images if i not in self._asked)]
@@ -227,10 +233,17 @@ class _Discovery:
         return folders
 
     def _riddles(self) -> Iterator[str]:
-        """Name what cannot be told: what backs images whose header is damaged, what other users have left undone."""
+        """Name what cannot be told: what backs damaged images, what other users have left undone."""
         for info in self._images.values():
             if info.format == "qcow2" and info.state is ImageState.UNREADABLE:
                 yield f"{info.display_path}: {info.problem}, so that nobody knows what backs it"
+        recorded = self._recorded_formats()
+        for path in self._scan.misnamed:
+            with suppress(OSError):
+                if recorded.get(image_id(path.stat())) == {"raw"}:
+                    continue
+            name = printable(str(path))
+            yield f"{name}: is called qcow2 and does not begin like one, so that nobody knows what backs it"
         for path in filter(is_not_believed, self._scan.journals):
             yield f"{printable(str(path))}: the journal of another user, not read: a job of theirs may be unfinished"
 

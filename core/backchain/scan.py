@@ -27,7 +27,8 @@ DEFAULT_BUDGET = 20_000
 RAW_SUFFIXES = frozenset({".raw", ".img"})
 """Suffixes by which a raw image is known."""
 
-_IMAGE_SUFFIXES = RAW_SUFFIXES | {".qcow2", ".qcow"}
+_QCOW2_SUFFIXES = frozenset({".qcow2", ".qcow"})
+_IMAGE_SUFFIXES = RAW_SUFFIXES | _QCOW2_SUFFIXES
 _MAGIC = fmt.MAGIC.to_bytes(4, "big")
 _QED_MAGIC = b"QED\0"
 _QED_FEATURES = slice(16, 24)
@@ -46,12 +47,14 @@ class FolderScan:
         incomplete: What was not looked at, one line each.
         journals: Journals that were found beside the images.
         forbidden: Regular files that this user may not read, whatever they are called: each may be an image.
+        misnamed: Files whose name says qcow2 and that do not begin like one: an image may have been damaged.
     """
 
     budget: int = DEFAULT_BUDGET
     incomplete: list[str] = field(default_factory=list)
     journals: list[Path] = field(default_factory=list)
     forbidden: list[Path] = field(default_factory=list)
+    misnamed: list[Path] = field(default_factory=list)
     _seen: set[_FolderId] = field(default_factory=set)
     _linked: dict[_FolderId, Path] = field(default_factory=dict)
     _given_up: bool = False
@@ -127,6 +130,8 @@ class FolderScan:
             if start is not None and _is_qed_overlay(start):
                 where = _shown(folder / entry.name)
                 self.incomplete.append(f"{where}: qed is not read, so that nobody knows what backs it")
+            elif start and magic != _MAGIC and suffix in _QCOW2_SUFFIXES:
+                self.misnamed.append(folder / entry.name)
             if magic == _MAGIC or suffix in RAW_SUFFIXES or (magic is None and suffix in _IMAGE_SUFFIXES):
                 yield Path(entry.path)
         if unreadable:
