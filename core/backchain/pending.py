@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from backchain.image import ImageState, image_id
 from backchain.record import Stage
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import Fingerprint, ImageId
     from backchain.record import Link, Record
+
+
+class Mix(NamedTuple):
+    """What a commit that did not come to its end has changed in part.
+
+    Attributes:
+        images: Those that by themselves may read a mix of before and after, the base last.
+        top: The image without which that commit cannot be completed; None when it is not there as it was.
+        base: Into which it was committed; None when it is not there.
+        interrupted: Whether the commit can be finished from its journal; else it was given up.
+    """
+
+    images: tuple[ImageId, ...]
+    top: ImageId | None
+    base: ImageId | None
+    interrupted: bool
 
 
 def find_path(graph: ChainGraph, path: str | None) -> ImageId | None:
@@ -76,13 +92,24 @@ def _is_undone(record: Record, graph: ChainGraph) -> bool:
     return now is not None and then is not None and now.mtime_ns <= then
 
 
-def half_committed(graph: ChainGraph) -> frozenset[ImageId]:
-    """Give the images that by themselves may read a mix of before and after, as a commit did not come to its end."""
-    return frozenset(i for r in _unfinished(graph) for i in mixed_images(r, graph))
+def half_committed(graph: ChainGraph, *, done: tuple[ImageId, ImageId] | None = None) -> frozenset[ImageId]:
+    """Give the images that by themselves may read a mix of before and after, as a commit did not come to its end.
+
+    Args:
+        graph: The images as they were found.
+        done: Top and base of a commit that is taken for done: what it mends is not among them.
+    """
+    return frozenset(i for mix in mixes(graph) if (mix.top, mix.base) != done for i in mix.images)
 
 
-def _unfinished(graph: ChainGraph) -> list[Record]:
-    return [r for r in graph.surroundings.journals if r.interrupted or r.stage is Stage.UNDONE]
+def mixes(graph: ChainGraph) -> Iterator[Mix]:
+    """Give what commits have changed in part, each by itself."""
+    for record in graph.surroundings.journals:
+        images = mixed_images(record, graph) if record.interrupted or record.stage is Stage.UNDONE else ()
+        if images:
+            base, top = (find_path(graph, record.intent.arguments[name]) for name in ("base", "top"))
+            usable = top is not None and not _is_invalid(graph, top) and images[0] in graph.chain(top)
+            yield Mix(images, top if usable else None, base, record.interrupted)
 
 
 def mixed_images(record: Record, graph: ChainGraph) -> tuple[ImageId, ...]:
@@ -120,11 +147,7 @@ def _is_invalid(graph: ChainGraph, image: ImageId | None) -> bool:
 
 def tops_of_mixes(graph: ChainGraph) -> Iterator[tuple[ImageId, tuple[ImageId, ...]]]:
     """Give the images without which a commit cannot come to its end, each with those that read a mix until it does."""
-    for record in _unfinished(graph):
-        mixed = mixed_images(record, graph)
-        top = find_path(graph, record.intent.arguments["top"]) if mixed else None
-        if top is not None and not _is_invalid(graph, top) and mixed[0] in graph.chain(top):
-            yield top, mixed
+    return ((mix.top, mix.images) for mix in mixes(graph) if mix.top is not None)
 
 
 def bases_to_be(graph: ChainGraph) -> Iterator[tuple[ImageId, Path]]:

@@ -59,12 +59,14 @@ class Tidied:
         removed: Files that were made only in part.
         problems: What could not be tidied up, one line each.
         kept: Whether the journal stays, as that can be mended and then tidied up.
+        mixed: Images that read a mix of before and after until the commit that was given up is done after all.
     """
 
     leaks: Mapping[Path, int]
     removed: tuple[Path, ...]
     problems: tuple[str, ...]
     kept: bool
+    mixed: tuple[Path, ...] = ()
 
 
 def graph_of(record: Record, scan: Sequence[Path] = ()) -> ChainGraph:
@@ -218,9 +220,21 @@ def tidy_up(record: Record, *, finished: bool = False) -> Tidied:
                 raise
             problems.append(str(error))
             kept |= not isinstance(error, _LostError)
+    mixed = () if finished else _mixed(record)
     if not kept:
         _close(record, finished=finished)
-    return Tidied({p: n for p, n in leaks.items() if n}, tuple(removed), tuple(problems), kept)
+    return Tidied({p: n for p, n in leaks.items() if n}, tuple(removed), tuple(problems), kept, mixed)
+
+
+def _mixed(record: Record) -> tuple[Path, ...]:
+    """Give the images that read a mix as long as a commit has not come to its end."""
+    if record.intent.operation != "commit":
+        return ()
+    try:
+        graph = graph_of(record)
+    except BackchainError:
+        return ()
+    return tuple(graph[i].path for i in mixed_images(record, graph))
 
 
 def _to_tidy_up(record: Record) -> list[Written]:

@@ -277,3 +277,28 @@ def test_images_that_are_elsewhere_are_named_by_their_paths(tmp_path: Path) -> N
     assert done.stdout.startswith(f"commit into {base}, begun ")
     assert f"{base} may hold a part of the data already" in done.stdout
     assert f"commit into {base}, begun " in backchain("recover", "--undo", "-y", tmp_path).stdout
+
+
+def test_what_reads_a_mix_is_told_of_until_the_same_is_committed(chain: list[Path], tmp_path: Path) -> None:
+    base, sn1, sn2, sn3 = chain
+
+    def notes() -> dict[str, str]:
+        rows = [line for line in backchain("graph", "--ascii", tmp_path).stdout.splitlines() if ".qcow2" in line]
+        return {row.split(".qcow2")[0].split()[-1]: row.partition("64 KiB")[2].strip() for row in rows}
+
+    states = [i["state"] for i in document(backchain("graph", "--json", tmp_path))["images"]]
+    stopped_amid("commit", "-b", base, sn2, number=signal.SIGKILL)
+    mix = "reads a mix of before and after; commit sn2 into base"
+    told_first = f"{mix} again, or recover --finish"
+    assert notes() == {"base": told_first, "sn1": told_first, "sn2": "", "sn3": ""}
+    done = backchain("recover", "--undo", "-y", tmp_path)
+    assert "base.qcow2 may read a mix of before and after until the same is committed again" in done.stdout
+    assert notes() == {"base": f"{mix} after all", "sn1": f"{mix} after all", "sn2": "", "sn3": ""}
+    assert [i["state"] for i in document(backchain("graph", "--json", tmp_path))["images"]] == states
+    sn2.rename(tmp_path / "gone")
+    assert notes()["base"].endswith("whose top is no longer here")
+    (tmp_path / "gone").rename(sn2)
+    assert backchain("commit", "-y", "-b", base, sn2).returncode == 0
+    assert "mix" not in " ".join(notes().values())
+    assert backing(sn3) == "base.qcow2"
+    assert sn1.exists()

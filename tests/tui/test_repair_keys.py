@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backchain.journal import read_journals
+from backchain.operations import Commit
+from backchain.planning import make_plan
 from backchain.record import Stage
 from backchain_tui.actions import Where
+from backchain_tui.diagram.text import render_text
 from backchain_tui.screens.browse import BrowseScreen
 from backchain_tui.screens.help import HelpScreen
 from backchain_tui.screens.picker import Picker
 from tests.core import qemu
 from tests.core.interruption import leak
-from tests.tui.command_line import stopped_amid
+from tests.core.planned import node, run
+from tests.tui.command_line import backchain, stopped_amid
 from tests.tui.driving import (
     MIB,
     asked,
@@ -221,6 +225,34 @@ async def test_an_interrupted_job_is_undone_or_left_for_later(tmp_path: Path) ->
     assert qemu.info(paths["Snap-4"])["backing-filename"] == "Snap-3.qcow2"
     assert qemu.view(paths["Snap-4"]) == view
     assert all(qemu.check(path).clean for path in paths.values())
+
+
+async def test_what_reads_a_mix_is_marked_until_the_same_is_committed(tmp_path: Path) -> None:
+    paths = figure(tmp_path)
+    stopped_amid("commit", "-b", paths["RootBase"], paths["Snap-3"], number=signal.SIGKILL)
+    async with running(tmp_path) as (app, pilot):
+        await until(pilot, lambda: text_of(app, "#picture").count("MIXED") == 3)
+        await put_cursor(app, pilot, "Snap-2")
+        told = "reads a mix of before and after; commit Snap-3 into RootBase again, or recover --finish"
+        await until(pilot, lambda: told in words_of(app, "#details"))
+        await pilot.press("exclamation_mark")
+        await asked(app, pilot)
+        await pilot.press("left", "enter")
+        await until(pilot, lambda: "interrupted job" not in text_of(app, "TitleBar"))
+        (undone,) = (n for n in app._notifications if n.title == "Undone")
+        assert undone.severity == "warning"
+        assert "may read a mix of before and after until the same is committed again" in undone.message
+        await until(pilot, lambda: "commit Snap-3 into RootBase after all" in words_of(app, "#details"))
+        assert text_of(app, "#picture").count("MIXED") == 3
+        await put_cursor(app, pilot, "Snap-4")
+        await pilot.pause()
+        assert "reads a mix" not in words_of(app, "#details"), "it reads through the top"
+        graph = picture(app).graph
+    assert graph is not None
+    again = make_plan(graph, Commit(node(graph, paths["RootBase"]), node(graph, paths["Snap-3"])))
+    assert render_text(again, 160).count("MIXED") == 3, "on the upper row alone"
+    run(again)
+    assert "reads a mix" not in backchain("graph", tmp_path).stdout
 
 
 async def test_several_interrupted_jobs_are_a_list(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ class Badge(_Word):
     IN_USE = "IN USE", "Another process has it open."
     OUTSIDE = "OUTSIDE", "A link leads to it, out of the folders given: it is not used without your word."
     INVALID = "INVALID", "A commit has changed what it relied on, or will."
+    MIXED = "MIXED", "A commit that did not come to its end has changed a part of it: commit the same again."
     UNNEEDED = "UNNEEDED", "It reads as before, but nothing needs it any more."
     DELETED = "DELETED", "The operation removes it."
     BREAKS = "BREAKS", "It would no longer read as it does: i asks for it in the forest, a commit warns of it."

@@ -13,6 +13,7 @@ from backchain.image import ImageState
 from backchain.sorting import natural
 from backchain_tui import formatting as fmt
 from backchain_tui.badges import Badge
+from backchain_tui.recovery_words import mix_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,6 +98,7 @@ def image_rows(graph: ChainGraph, image: ImageId, *, exact: bool = False, in_use
     rows = [
         Row("", f"{info.name} · {role(graph, image)}", Tone.STRONG),
         *_problem_rows(info),
+        *_mix_rows(graph, image),
         *([Row("in use", "another process has it open", Tone.WARN)] if in_use else []),
         *outside_rows(graph, image),
         Row("path", info.display_path),
@@ -200,6 +202,11 @@ def _problem_rows(info: ImageInfo) -> list[Row]:
     bad = info.state not in {ImageState.UNNEEDED, ImageState.INVALID}
     text = _STATE_TEXT[info.state] + (f": {info.problem}" if info.problem else "")
     return [Row("state", text, Tone.BAD if bad else Tone.WARN)]
+
+
+def _mix_rows(graph: ChainGraph, image: ImageId) -> list[Row]:
+    text = mix_text(graph, image)
+    return [Row(Badge.MIXED, text, Tone.WARN)] if text else []
 
 
 def outside_rows(graph: ChainGraph, image: ImageId) -> list[Row]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from backchain.image import ImageState
 from backchain.sorting import natural
 from backchain_tui import formatting
+from backchain_tui.recovery_words import mix_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,7 +107,8 @@ def _row(graph: ChainGraph, image: ImageId, prefix: str, folder: str) -> tuple[s
     cluster = formatting.size(info.cluster_size) if info.cluster_size else "-"
     if not info.readable:
         sizes, cluster = ("-", "-"), "-"
-    return prefix + name, _role(graph, info), info.format, *sizes, cluster, info.problem
+    note = info.problem or mix_text(graph, image)
+    return prefix + name, _role(graph, info), info.format, *sizes, cluster, note
 
 
 def _role(graph: ChainGraph, info: ImageInfo) -> str:

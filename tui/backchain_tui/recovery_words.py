@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 from backchain.errors import BackchainError
 from backchain.filename import printable
+from backchain.pending import mixes
 from backchain_tui import formatting as fmt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from backchain.graph import ChainGraph
+    from backchain.image import ImageId
     from backchain.operations import Operation
     from backchain.record import Record
     from backchain.recovery import Tidied
@@ -70,6 +73,17 @@ def way_on(record: Record) -> str:
     return f"{_caution(record)}; {command}" if record.intent.operation == "commit" else command
 
 
+def mix_text(graph: ChainGraph, image: ImageId) -> str:
+    """Say of an image that a commit has changed in part, and what mends it; empty for any other."""
+    mix = next((m for m in mixes(graph) if image in m.images), None)
+    if mix is None:
+        return ""
+    if mix.top is None or mix.base is None:
+        return "reads a mix of before and after a commit that did not come to its end, whose top is no longer here"
+    way = f"commit {graph[mix.top].label} into {graph[mix.base].label} {'again' if mix.interrupted else 'after all'}"
+    return f"reads a mix of before and after; {way}{', or recover --finish' if mix.interrupted else ''}"
+
+
 def tidied_text(tidied: Tidied, place: Path | None = None) -> str:
     """Say what was tidied up, in one line; with a `place`, images that are elsewhere by their paths."""
     leaks = tidied.leaks.items()
@@ -78,6 +92,9 @@ def tidied_text(tidied: Tidied, place: Path | None = None) -> str:
     parts += [f"not tidied up: {printable(line)}" for line in tidied.problems]
     if tidied.kept:
         parts.append("the job is remembered until that is mended and it is undone again")
+    if tidied.mixed:
+        names = fmt.names([_name(path, place) for path in tidied.mixed])
+        parts.append(f"{names} may read a mix of before and after until the same is committed again")
     return "; ".join(parts) or "nothing is left to be tidied up"
 
 

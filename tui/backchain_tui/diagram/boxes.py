@@ -98,11 +98,14 @@ def describe(
     *,
     in_use: bool = False,
     in_loop: bool = False,
+    mixed: bool = False,
     spark: Sparkline | None = None,
 ) -> Face:
     """Say what the box of an image shows in a graph."""
     info = graph[image]
     badge, role = _badge(graph, info, in_use=in_use, in_loop=in_loop)
+    if mixed and role in {Role.BASE, Role.OVERLAY, Role.ACTIVE}:
+        badge = Badge.MIXED
     share = None
     if info.disk_size is not None and info.virtual_size:
         share = min(info.disk_size / info.virtual_size, 1.0)

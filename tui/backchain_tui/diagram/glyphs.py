@@ -85,7 +85,7 @@ UNICODE = GlyphSet(
     signs={
         Badge.BASE: "◆", Badge.ACTIVE: "●", Badge.IN_USE: "◉", Badge.MISSING: "∅", Badge.UNREADABLE: "⊘",
         Badge.DIRTY: "!", Badge.CORRUPT: "!", Badge.LOOP: "↺", Badge.INVALID: "✗", Badge.UNNEEDED: "○",
-        Badge.BREAKS: "!", Badge.DELETED: "−", Badge.OUTSIDE: "↗",
+        Badge.BREAKS: "!", Badge.DELETED: "−", Badge.OUTSIDE: "↗", Badge.MIXED: "◐",
     },
 )  # fmt: skip
 
@@ -106,7 +106,7 @@ ASCII = GlyphSet(
     signs={
         Badge.BASE: "_", Badge.ACTIVE: "*", Badge.IN_USE: "@", Badge.MISSING: "/", Badge.UNREADABLE: "%",
         Badge.DIRTY: "!", Badge.CORRUPT: "!", Badge.LOOP: "&", Badge.INVALID: "x", Badge.UNNEEDED: "~",
-        Badge.BREAKS: "!", Badge.DELETED: "-", Badge.OUTSIDE: "^",
+        Badge.BREAKS: "!", Badge.DELETED: "-", Badge.OUTSIDE: "^", Badge.MIXED: "=",
     },
 )  # fmt: skip
 

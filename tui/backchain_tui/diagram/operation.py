@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from backchain.operations import Delete
+from backchain.operations import Commit, Delete
+from backchain.pending import half_committed
 from backchain_tui import formatting
 from backchain_tui.badges import Badge
 from backchain_tui.diagram.boxes import BoxPainter, Face, Rect, describe, resample
@@ -56,6 +57,9 @@ class OperationScene:
         self._lines: tuple[GlyphSet, frozenset[ImageId], _Cells] | None = None
         self._boxes: dict[int, tuple[tuple[object, ...], Canvas]] = {}
         self._faces: dict[tuple[Stage, ImageId], tuple[bool, Sparkline | None, Face]] = {}
+        before, operation = figure.plan.before, figure.plan.operation
+        done = (operation.top, operation.base) if isinstance(operation, Commit) else None
+        self._mixed = {Stage.BEFORE: half_committed(before), Stage.AFTER: half_committed(before, done=done)}
         self._victims = {
             i for h in figure.plan.hazards if h.code == "sibling-corruption" for i in h.images
         } - {figure.plan.target, *figure.plan.sources}  # fmt: skip
@@ -138,7 +142,8 @@ class OperationScene:
         if kept is None or kept[0] != in_use or kept[1] is not spark:
             plan = self._figure.plan
             graph = plan.before if stage is Stage.BEFORE or image not in plan.after else plan.after
-            kept = in_use, spark, describe(graph, image, in_use=in_use, spark=spark)
+            mixed = image in self._mixed[stage]
+            kept = in_use, spark, describe(graph, image, in_use=in_use, mixed=mixed, spark=spark)
             self._faces[stage, image] = kept
         return kept[2]
 

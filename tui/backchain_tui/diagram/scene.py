@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from backchain.pending import half_committed
 from backchain_tui.diagram.boxes import BoxPainter, Face, Rect, Sparkline, describe
 from backchain_tui.diagram.glyphs import EAST, GlyphSet
 from backchain_tui.diagram.ink import Ink, Tone
@@ -108,6 +109,7 @@ class ForestScene:
         self._layout = layout
         self._middle = layout.middle
         self._loops = frozenset().union(*graph.loops()) if layout.placement.back_edges else frozenset()
+        self._mixed = half_committed(graph)
         parent = layout.placement.parent
         self._families = np.unique(parent[parent >= 0])
         self._faces: dict[ImageId, tuple[bool, Sparkline | None, Face]] = {}
@@ -158,7 +160,8 @@ class ForestScene:
         in_use, spark = image in view.in_use, view.sparklines.get(image)
         kept = self._faces.get(image)
         if kept is None or kept[0] != in_use or kept[1] is not spark:
-            face = describe(self._graph, image, in_use=in_use, in_loop=image in self._loops, spark=spark)
+            in_loop, mixed = image in self._loops, image in self._mixed
+            face = describe(self._graph, image, in_use=in_use, in_loop=in_loop, mixed=mixed, spark=spark)
             kept = self._faces[image] = (in_use, spark, face)
         return kept[2]
 

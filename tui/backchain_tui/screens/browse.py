@@ -245,7 +245,7 @@ class BrowseScreen(ForestScreen):
     def _undone(self, tidied: Tidied) -> None:
         self.notify(
             sentence(tidied_text(tidied)), title="Not tidied up" if tidied.kept else "Undone",
-            severity="warning" if tidied.kept else "information", markup=False,
+            severity="warning" if tidied.kept or tidied.mixed else "information", markup=False,
         )  # fmt: skip
         self.action_reload()
 
