@@ -33,6 +33,7 @@ def test_an_unsafe_rebase_that_would_change_the_view(tmp_path: Path) -> None:
     plan = rebase(two, root, unsafe=True)
     found = hazard(plan, "unsafe-rebase")
     assert (found.severity, found.ranges) == (Severity.BLOCK, ((128 << 10, 64 << 10),))
+    assert "(65,536 bytes in 1 range at least)" in found.message
     refused(plan)
     qemu.io(two, "write -P 2 128k 64k")  # now the overlay holds all that differs
     view = qemu.view(two)

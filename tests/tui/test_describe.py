@@ -31,6 +31,15 @@ def test_a_commit_in_plain_words() -> None:
     assert "RootBase then reads as Snap-3 does." in words
 
 
+def test_an_invalid_image_is_said_to_be_so_once() -> None:
+    reason = "a commit has changed what it relied on"
+    spent = replace(image("spent", state=ImageState.INVALID), problem=reason)
+    graph = forest({"base": None, "spent": "base"}, spent=spent)
+    title, state = describe.image_rows(graph, spent.id)[:2]
+    assert title.text == "spent.qcow2 · invalid"
+    assert state.text == f"invalid: {reason}"
+
+
 def test_a_commit_of_the_active_layer_empties_it() -> None:
     words = " ".join(plan_words.plan_sentences(commit(five(), "Snap-3", "Snap-4")))
     assert "Snap-4 is the active layer: it stays, emptied." in words

@@ -50,7 +50,7 @@ _STATE_TEXT = {
     ImageState.DIRTY: "not closed cleanly",
     ImageState.CORRUPT: "marked corrupt",
     ImageState.LOOP: "part of a loop",
-    ImageState.INVALID: "invalid: a commit changed what lies below it",
+    ImageState.INVALID: "invalid",
     ImageState.UNNEEDED: "no longer needed",
 }
 
@@ -75,10 +75,12 @@ def labels(graph: ChainGraph, images: Iterable[ImageId]) -> str:
 
 
 def role(graph: ChainGraph, image: ImageId) -> str:
-    """Name the place of an image in its chain; where nobody can know what backs it, say why."""
+    """Name the place of an image in its chain; where it has none, or nobody knows what backs it, say why."""
     overlays = len(graph.overlays_of(image))
     if not _backing_is_known(graph[image]):
         return _STATE_TEXT[graph[image].state]
+    if graph[image].state is ImageState.INVALID:
+        return _STATE_TEXT[ImageState.INVALID]
     if graph.is_base(image):
         return "base" if overlays else "stands alone"
     return "active layer" if not overlays else "intermediate layer"

@@ -70,10 +70,14 @@ def _siblings(facts: Facts) -> Iterator[Hazard]:
 
 
 def _extent(ranges: Sequence[tuple[int, int]], *, exact: bool) -> str:
-    size = sum(length for _, length in ranges)
-    if not size:
+    if not ranges:
         return " (though nothing that it reads differs just now)" if exact else ""
-    return f" ({'' if exact else 'at most '}{size:,} bytes in {len(ranges)} range{'' if len(ranges) == 1 else 's'})"
+    return f" ({'' if exact else 'at most '}{_amount(ranges)})"
+
+
+def _amount(ranges: Sequence[tuple[int, int]]) -> str:
+    size = sum(length for _, length in ranges)
+    return f"{size:,} bytes in {len(ranges)} range{'' if len(ranges) == 1 else 's'}"
 
 
 def damaged_ranges(facts: Facts, victim: ImageId) -> tuple[tuple[tuple[int, int], ...], bool]:
@@ -126,10 +130,9 @@ def _unsafe(facts: Facts) -> Iterator[Hazard]:
     if not ranges:
         return
     new = graph[operation.backing].name if operation.backing is not None else "no backing file"
-    size = sum(length for _, length in ranges)
     yield Hazard(
         "unsafe-rebase", BLOCK, (facts.target,),
-        f"{image.name} would read differently on {new} ({size:,} bytes in {len(ranges)} ranges at least); rebase it "
+        f"{image.name} would read differently on {new} ({_amount(ranges)} at least); rebase it "
         f"without -u, which copies what differs",
         ranges,
     )  # fmt: skip
