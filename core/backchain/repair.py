@@ -37,12 +37,14 @@ class Suggestion:
         graph: The graph in which it is to be planned.
         reason: What speaks for it, in one line.
         certain: Whether that proves it.
+        likely: Whether it tells the file from others; size and format alone do not.
     """
 
     operation: Rebase
     graph: ChainGraph
     reason: str
     certain: bool
+    likely: bool = True
 
 
 def suggestions(graph: ChainGraph, image: ImageId, folders: Sequence[Path] = ()) -> tuple[Suggestion, ...]:
@@ -101,8 +103,10 @@ def _lost_base(graph: ChainGraph, info: ImageInfo, folders: Sequence[Path]) -> I
         reasons = _reasons(other, info, mark, lost_name, proven=proven)
         if reasons:
             operation = Rebase(info.id, candidate, True, None, kind or other.format)
-            rank = 0 if proven else 1 if other.path.name == lost_name else 2
-            ranked.append((rank, Suggestion(operation, everything, "; ".join(reasons), proven)))
+            named = other.path.name == lost_name
+            likely = proven or (named and mark is None)
+            rank = 0 if proven else 1 if named else 2
+            ranked.append((rank, Suggestion(operation, everything, "; ".join(reasons), proven, likely)))
     yield from (s for _, s in sorted(ranked, key=lambda pair: pair[0]))
 
 
@@ -114,11 +118,12 @@ def _reasons(
         return [f"{other.name} holds what {info.name} remembers of its base"]
     if mark is not None and other.virtual_size == mark.size and other.path.name != lost_name:
         return []
-    reasons = []
-    if other.path.name == lost_name:
-        reasons.append(f"it is called {other.name}, as the lost base was")
+    named = other.path.name == lost_name
+    reasons = [f"it is called {other.name}, as the lost base was"] if named else []
     if other.virtual_size == info.virtual_size:
-        reasons.append("it has the same format and virtual size")
+        reasons.append("it has the same format and virtual size" + ("" if named else ", which says little"))
+    if named and mark is not None:
+        reasons.append(f"but it does not hold what {info.name} remembers of it")
     return reasons
 
 

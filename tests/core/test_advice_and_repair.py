@@ -123,8 +123,25 @@ def test_without_a_memory_name_size_and_format_speak(tmp_path: Path) -> None:
     found = suggested(top)
     labels = [s.graph[s.operation.backing or s.operation.image].label for s in found]
     assert labels == ["root", "same-size"]
-    assert not any(s.certain for s in found)
+    assert [(s.certain, s.likely) for s in found] == [(False, True), (False, False)]
     assert "as the lost base was" in found[0].reason
+    assert found[1].reason == "it has the same format and virtual size, which says little"
+
+
+def test_an_image_of_the_lost_name_that_does_not_hold_what_is_remembered_is_only_possible(tmp_path: Path) -> None:
+    (root,) = chain_of(tmp_path, "root", size=8 << 20)
+    qemu.io(root, "write -q -P 1 0 64k")
+    top = tmp_path / "top.qcow2"
+    graph = discover([tmp_path])
+    run(make_plan(graph, Snapshot(node(graph, root), top)))
+    away = tmp_path / "away"
+    away.mkdir()
+    root.rename(away / "kept.qcow2")
+    qemu.create(away / "root.qcow2", 8 << 20)
+    kept, named = suggested(top)
+    assert (kept.certain, kept.likely) == (True, True)
+    assert (named.certain, named.likely) == (False, False)
+    assert "does not hold what top.qcow2 remembers of it" in named.reason
 
 
 def test_no_dependent_is_suggested_as_base(tmp_path: Path) -> None:

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from backchain.discover import discover
 from backchain.image import ImageId, ImageState
 from backchain.jobs import JobProgress, JobState, Phase
 from backchain.plan import Hazard, Severity, gravest_first
+from backchain.repair import suggestions
 from backchain_tui import describe, plan_words
 from backchain_tui.describe import Tone
 from backchain_tui.diagram.picture import Picture
 from backchain_tui.plan_text import plan_text
+from tests.core.images import chain_of
+from tests.core.planned import node
+from tests.core.users import as_nobody, shared_folder
 from tests.tui.builders import commit, five, forest, image, pull, rebase, sibling_hazard
 
 if TYPE_CHECKING:
@@ -137,3 +142,21 @@ def test_what_is_invalid_by_now_breaks_no_more() -> None:
 def test_images_are_named_in_the_order_in_which_people_count_them() -> None:
     graph = forest({"base": None, **{f"web-{n}": "base" for n in range(1, 12)}})
     assert describe.labels(graph, graph.leaves()) == "web-1, web-2, web-3 and 8 more"
+
+
+def test_a_backing_file_that_may_not_be_read_is_not_called_lost() -> None:
+    with shared_folder() as folder:
+        base, top = chain_of(folder, "base", "top")
+        chain_of(folder, "stranger")
+        base.chmod(0)
+        with as_nobody():
+            graph = discover([folder])
+            overlay = node(graph, top)
+            told = [describe.link_fault(graph, overlay), *(r.text for r in describe.image_rows(graph, overlay))]
+            (offered,) = suggestions(graph, overlay)
+        assert told[0] == "its backing file cannot be read"
+        assert not any("lost" in line for line in told)
+        assert describe.suggestion_text(offered).startswith("possible: it has the same format and virtual size")
+        base.unlink()
+        graph = discover([folder])
+        assert describe.link_fault(graph, node(graph, top)) == "its backing file is lost"

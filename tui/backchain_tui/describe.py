@@ -129,13 +129,14 @@ def link_fault(graph: ChainGraph, image: ImageId) -> str:
         graph: The forest.
         image: The overlay.
     """
-    from backchain.hazards.facts import LOST  # not before there is a forest: the package needs numpy
-    from backchain.hazards.links import trapped_name
+    from backchain.hazards.links import trapped_name  # not before there is a forest: the package needs numpy
 
     info, backing = graph[image], graph.backing_of(image)
     if info.backing is None or info.header is None or (backing is not None and graph[backing].remote is not None):
         return ""
-    if backing is None or graph[backing].state in LOST:
+    if backing is not None and graph[backing].state is ImageState.UNREADABLE:
+        return "its backing file cannot be read"
+    if backing is None or graph[backing].state is ImageState.MISSING:
         return "its backing file is lost"
     recorded, found = info.backing.format, graph[backing].format
     if recorded is None:
@@ -171,7 +172,8 @@ def suggestion_text(suggestion: Suggestion) -> str:
     backing = suggestion.operation.backing
     info = suggestion.graph[backing] if backing is not None else None
     place = info.display_path.rpartition("/")[0] if info is not None else ""
-    return f"{'certain' if suggestion.certain else 'likely'}: {printable(suggestion.reason)} · {place}"
+    trust = "certain" if suggestion.certain else "likely" if suggestion.likely else "possible"
+    return f"{trust}: {printable(suggestion.reason)} · {place}"
 
 
 def base_text(graph: ChainGraph, image: ImageId, base: ImageId) -> str:
