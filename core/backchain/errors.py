@@ -8,6 +8,8 @@ do), a `title` for the heading of a dialog, and the exit status of the command l
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import ClassVar
 
 
@@ -95,6 +97,24 @@ class ImageIOError(BackchainError):
 
     title = "Input/output error"
     exit_code = 6
+
+
+class NoRoomError(ImageIOError):
+    """The file system is full, or a quota is used up; the chain still reads the same (exit status 6)."""
+
+    title = "No room on the disk"
+
+
+def io_error(where: str, error: OSError, hint: str = "") -> ImageIOError:
+    """Give the error for what the operating system refused, by its cause.
+
+    Args:
+        where: The file that it is about, safe to print.
+        error: What the operating system said.
+        hint: What the user can do about it.
+    """
+    kind = NoRoomError if error.errno in {errno.ENOSPC, errno.EDQUOT} else ImageIOError
+    return kind(f"{where}: {os.strerror(error.errno or 0)}", hint)
 
 
 class VerificationError(BackchainError):

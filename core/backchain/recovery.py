@@ -18,10 +18,10 @@ from backchain.discover import discover
 from backchain.errors import (
     BackchainError,
     ImageError,
-    ImageIOError,
     MissingImageError,
     StalePlanError,
     UnsupportedImageError,
+    io_error,
 )
 from backchain.filename import printable
 from backchain.image import ImageState, naming, read_image_info, require_header, require_readable
@@ -214,7 +214,7 @@ def tidy_up(record: Record, *, finished: bool = False) -> Tidied:
             elif record.intent.operation != "delete" and file.format == "qcow2":
                 leaks[file.path] = _release_leaks(file)
         except OSError as error:
-            raise ImageIOError(f"{printable(str(file.path))}: {os.strerror(error.errno or 0)}") from error
+            raise io_error(printable(str(file.path)), error) from error
         except BackchainError as error:
             if error.exit_code in {5, 6}:
                 raise

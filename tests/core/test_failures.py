@@ -20,7 +20,7 @@ from backchain import recovery
 from backchain.discover import discover
 from backchain.engines import files
 from backchain.engines.builtin import BuiltinEngine
-from backchain.errors import ImageIOError
+from backchain.errors import ImageIOError, NoRoomError
 from backchain.jobs import Job
 from backchain.journal import SCRATCH_SUFFIX, state_folder
 from backchain.operations import Commit, Delete
@@ -147,6 +147,8 @@ def failure_of(scene: Scene) -> str | None:
         return None
     assert failure.exit_code == 6
     assert "\n" not in str(failure)
+    full = any(os.strerror(code) in failure.message for code in (errno.ENOSPC, errno.EDQUOT))
+    assert isinstance(failure, NoRoomError) == full
     return failure.message
 
 

@@ -6,7 +6,6 @@ What moves data or changes links is run by `backchain.engines.rewriting`, what m
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from backchain.engines import files
 from backchain.engines.base import Result
 from backchain.engines.rewriting import Rewriting
-from backchain.errors import BackchainError, ImageIOError
+from backchain.errors import BackchainError, io_error
 from backchain.filename import printable
 from backchain.operations import Delete, Snapshot
 from backchain.verify import Extent
@@ -50,10 +49,7 @@ class BuiltinEngine:
         except OSError as error:
             named = isinstance(error.filename, str)
             where = printable(error.filename) if named else plan.info(plan.target).display_path
-            failure = ImageIOError(
-                f"{where}: {os.strerror(error.errno or 0)}",
-                "the chain still reads the same; mend the cause and run it again",
-            )
+            failure = io_error(where, error, "the chain still reads the same; mend the cause and run it again")
             job.end(failure)
             raise failure from error
         except BaseException as error:

@@ -13,7 +13,7 @@ from array import array
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
-from backchain.errors import ImageIOError, UsageError
+from backchain.errors import UsageError, io_error
 from backchain.filename import MAX_BACKING_NAME, printable
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.header import Extension, Header
@@ -87,7 +87,7 @@ def create_image(
     except FileExistsError as error:
         raise UsageError(f"{printable(str(path))} exists already") from error
     except OSError as error:
-        raise _io_error(path, error) from error
+        raise io_error(printable(str(path)), error) from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             _Writer(file, header).write(data, zeros)
@@ -97,12 +97,8 @@ def create_image(
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise _io_error(path, error) from error
+            raise io_error(printable(str(path)), error) from error
         raise
-
-
-def _io_error(path: Path, error: OSError) -> ImageIOError:
-    return ImageIOError(f"{printable(str(path))}: {os.strerror(error.errno or 0)}")
 
 
 def _header(size: int, cluster_size: int, backing: tuple[str, str] | None) -> Header:
