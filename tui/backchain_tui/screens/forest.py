@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -15,6 +16,7 @@ from backchain.filename import printable
 from backchain_tui import collector, describe
 from backchain_tui import formatting as fmt
 from backchain_tui.actions import Where
+from backchain_tui.background import in_background
 from backchain_tui.recovery_words import headline
 from backchain_tui.screens.picture import PictureScreen
 from backchain_tui.session import read_sparkline
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from backchain.graph import ChainGraph
     from backchain.image import ImageId
     from backchain_tui.session import Session
+    from backchain_tui.watching import Sight
     from backchain_tui.widgets.rows import RowsPanel
 
 _SPARKLINES = 300
@@ -34,15 +37,29 @@ _SPARKLINES = 300
 
 _SPARKLINES_AT_ONCE = 16
 
+LOOK_EVERY = 2.0
+"""Seconds between two looks at whether the files are still as they were read."""
+
+_REST = 20
+"""Of the time, at most one part in so many is spent on looking and on reading anew."""
+
 
 class ForestScreen(PictureScreen):
     """The part of the first screen that reads and shows."""
 
     @dataclass
     class GraphRead(Message):
-        """The forest was read anew."""
+        """The forest was read anew.
+
+        Attributes:
+            graph: The forest.
+            sight: What its files look like.
+            asked: Whether the user wanted that; else files have changed.
+        """
 
         graph: ChainGraph
+        sight: Sight
+        asked: bool
 
     @dataclass
     class GraphFailed(Message):
@@ -54,6 +71,9 @@ class ForestScreen(PictureScreen):
         """Make the screen for a session."""
         super().__init__(session)
         self._exact = False
+        self._sight: Sight | None = None
+        self._looking = False
+        self._rest_until = 0.0
 
     def compose(self) -> ComposeResult:
         """Title, picture, keys, and room for the panes."""
@@ -67,6 +87,8 @@ class ForestScreen(PictureScreen):
     def on_mount(self) -> None:
         """Paint first; what there is nothing to show in yet comes then."""
         self.call_after_refresh(self._furnish)
+        if self.backchain.frames:
+            self.set_interval(LOOK_EVERY, self.look)
 
     async def _furnish(self) -> None:
         """Put in the panes, and read."""
@@ -85,14 +107,39 @@ class ForestScreen(PictureScreen):
 
     def _read(self) -> None:
         try:
-            graph = self.session.read()
+            self.post_message(self._reading(asked=True))
         except BackchainError as error:
             self.post_message(self.GraphFailed(error))
-        else:
-            self.post_message(self.GraphRead(graph))
+
+    def _reading(self, *, asked: bool) -> GraphRead:
+        from backchain_tui.watching import Sight
+
+        begun = time.time_ns()
+        graph = self.session.read()
+        return self.GraphRead(graph, Sight(graph, self.session.known, begun, self.session.in_use), asked)
+
+    def look(self) -> None:
+        """See whether the files are still as they were read, and read them anew if not; nothing waits for it."""
+        sight = self._sight
+        if sight is None or self._looking or self.app.screen is not self or time.monotonic() < self._rest_until:
+            return
+        self._looking = True
+        begun = time.monotonic()
+        in_background(
+            self, lambda: None if sight.holds() else self._reading(asked=False), lambda m: self._looked(m, begun),
+            lambda e: self._looked(self.GraphFailed(e), begun),
+        )  # fmt: skip
+
+    def _looked(self, message: GraphRead | GraphFailed | None, begun: float) -> None:
+        self._looking = False
+        now = time.monotonic()
+        self._rest_until = now + (now - begun) * _REST
+        if self.app.screen is self and message is not None:
+            self.post_message(message)
 
     async def on_forest_screen_graph_failed(self, message: GraphFailed) -> None:
         """Say in one line what is wrong."""
+        self._sight = None  # until it is read again, which is the user's to ask for
         self.query_one(TitleBar).tell("nothing read")
         if self.graph is None:
             await self.say_in_picture(f"{message.error.title}: {message.error}")
@@ -102,8 +149,13 @@ class ForestScreen(PictureScreen):
     async def on_forest_screen_graph_read(self, message: GraphRead) -> None:
         """Show the forest; the cursor stays, or starts on an active layer of the largest tree."""
         old, graph = self.graph, message.graph
-        self.graph = graph
+        self.graph, self._sight = graph, message.sight
         diagram = self.diagram or await self.mount_diagram()
+        if old is not None and not message.asked:
+            from backchain_tui.watching import look_alike
+
+            if look_alike(old, graph) and diagram.in_use == self.session.in_use:
+                return
         if diagram.cursor is None or diagram.cursor not in graph:
             start = self._beside(old, diagram.cursor) or self._first_image(graph)
             if start is not None:
@@ -113,12 +165,18 @@ class ForestScreen(PictureScreen):
         self._title(graph)
         self._show_image()
         self.call_after_refresh(collector.resume)
+        new = [i for i in graph if message.asked or not _is_as_it_was(graph, old, i)]
         self.run_worker(
-            lambda: self._read_sparklines(graph), thread=True, exclusive=True, group="spark", exit_on_error=False
+            lambda: self._read_sparklines(graph, new), thread=True, exclusive=True, group="spark", exit_on_error=False
         )
-        if graph.incomplete:
-            self.notify(fmt.heading_of(graph.incomplete), title="Not all searched", severity="warning", markup=False)
-        if graph.interrupted:
+        self._tell_around(graph, None if message.asked else old)
+
+    def _tell_around(self, graph: ChainGraph, old: ChainGraph | None) -> None:
+        """Say what was not searched, and what was interrupted, unless that was said of the forest before."""
+        unseen = [line for line in graph.incomplete if old is None or line not in old.incomplete]
+        if unseen:
+            self.notify(fmt.heading_of(unseen), title="Not all searched", severity="warning", markup=False)
+        if graph.interrupted and (old is None or graph.interrupted != old.interrupted):
             what = fmt.names([headline(r) for r in graph.interrupted], at_most=2)
             self.notify(f"{what}. Press ! to finish or undo it.", title="Interrupted", severity="warning", markup=False)
 
@@ -141,10 +199,10 @@ class ForestScreen(PictureScreen):
         scene = make_scene(graph, Zoom.AUTO, room.width, room.height, glyphs) if room.area and len(graph) else None
         return walk.start(graph, scene, room.width)
 
-    def _read_sparklines(self, graph: ChainGraph) -> None:
+    def _read_sparklines(self, graph: ChainGraph, images: list[ImageId]) -> None:
         worker = get_current_worker()
         lines: dict[ImageId, list[float]] = {}
-        for number, image in enumerate([i for i in graph if graph[i].readable][:_SPARKLINES]):
+        for number, image in enumerate([i for i in images if graph[i].readable][:_SPARKLINES]):
             if worker.is_cancelled:
                 return
             try:
@@ -237,3 +295,7 @@ class ForestScreen(PictureScreen):
                                      describe.Tone.STRONG))  # fmt: skip
             rows += [*describe.outside_rows(self.graph, image), describe.breaks_row(self.graph, image)]
         return rows
+
+
+def _is_as_it_was(graph: ChainGraph, old: ChainGraph | None, image: ImageId) -> bool:
+    return old is not None and image in old and old[image].fingerprint == graph[image].fingerprint
