@@ -6,6 +6,7 @@ The engine goes through the same windows; here they are counted, and the target'
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,8 @@ class _Growth:
         header, transfer = self._transfer.target_header, self._transfer
         metadata = _PAGE * (2 + self._writes // 300)
         if self._allocator is None or header is None:
+            if stat.S_ISBLK(self._status.st_mode):
+                return 0, 0
             longer = max(0, transfer.size - self._size) if transfer.target > 0 else 0
             space = self._filled + (metadata if self._any else 0)
             return max(longer, space), space

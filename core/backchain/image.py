@@ -205,7 +205,9 @@ def read_image_info(path: Path, *, image_format: str | None = None) -> ImageInfo
 
 
 def image_id(status: os.stat_result) -> ImageId:
-    """Give the identity of an existing file."""
+    """Give the identity of an existing file; a block device is the same by whichever of its nodes it is opened."""
+    if stat.S_ISBLK(status.st_mode):
+        return ImageId(f"block:{status.st_rdev:x}")
     return ImageId(f"{status.st_dev:x}:{status.st_ino:x}")
 
 

@@ -30,6 +30,8 @@ SCRATCH_SUFFIX = ".part"
 """A new image is written under a name that ends so, and gets its own name when it is complete."""
 _MOST_BYTES = 16 << 20
 """Bytes of a journal that are read at most: those of a delete of 40,000 images."""
+_READ_BY_ALL = 0o644
+"""Mode of a journal: whoever may look into the folder must know what a job has left there."""
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Errors after which a journal is begun elsewhere: what makes room, a delete, needs one too."""
 
@@ -82,6 +84,7 @@ class Journal:
             descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=SUFFIX, dir=folder)
             journal = cls(descriptor, Path(name))
             try:
+                os.fchmod(descriptor, _READ_BY_ALL)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             except BaseException:
                 journal.discard()
@@ -105,7 +108,7 @@ class Journal:
     def discard(self) -> None:
         """Remove the journal: all is as it was, or all is done."""
         with suppress(OSError):
-            self.path.unlink()
+            erase(self.path)
         os.close(self._descriptor)
 
     def _append(self, line: Mapping[str, Any]) -> None:
@@ -115,14 +118,26 @@ class Journal:
         os.fdatasync(self._descriptor)
 
 
+def erase(path: Path) -> None:
+    """Remove a journal so that a power cut does not bring it back: what it tells of is over.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def note(record: Record, stage: Stage) -> None:
     """Add a stage to a journal whose writer is gone.
 
     Raises:
         OSError: It cannot be written.
     """
-    descriptor = os.open(record.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    descriptor = os.open(record.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
     with closing(Journal(descriptor, record.path)) as journal:
+        if os.pread(descriptor, 1, max(os.fstat(descriptor).st_size - 1, 0)) != b"\n":
+            os.write(descriptor, b"\n")  # the writer's last line was cut off
         journal.reach(stage)
 
 
@@ -178,9 +193,9 @@ def _is_begun(descriptor: int) -> bool:
 
 
 def is_not_believed(path: Path) -> bool:
-    """Say whether a journal belongs to another user than this one and root, so that it is not read."""
+    """Say whether a journal is not read: it belongs to another user than this one and root, or may not be opened."""
     try:
-        return _is_strange(path.lstat())
+        return _is_strange(path.lstat()) or not os.access(path, os.R_OK)
     except OSError:
         return False
 

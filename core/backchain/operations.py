@@ -91,10 +91,12 @@ class Snapshot:
     Attributes:
         image: The image that backs the new overlay.
         overlay: File to be made; must not exist.
+        backing_format: Format of `image`, where that was said; None takes what it is found to be.
     """
 
     image: ImageId
     overlay: Path
+    backing_format: str | None = None
 
     name = "snapshot"
 

@@ -25,7 +25,7 @@ from backchain.errors import (
 )
 from backchain.filename import printable
 from backchain.image import ImageState, naming, read_image_info, require_header, require_readable
-from backchain.journal import PREFIX, SCRATCH_SUFFIX, note, read_journal
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, erase, note, read_journal
 from backchain.operations import Commit, Delete, Operation, Pull, Rebase, Snapshot
 from backchain.pending import (
     find_path,
@@ -256,7 +256,7 @@ def _close(record: Record, *, finished: bool) -> None:
     if memory is not None:
         note(record, memory)
     else:
-        record.path.unlink(missing_ok=True)
+        erase(record.path)
 
 
 def _memory(record: Record, *, finished: bool) -> Stage | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +21,9 @@ from . import qemu
 from .images import chain_of, overlay
 from .planned import codes, commit, delete, hazard, node, pull, rebase, refused, run
 from .users import as_nobody, shared_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MIB = 1 << 20
 
@@ -290,11 +297,7 @@ def test_a_qcow2_image_on_a_block_device_is_read_and_not_written(tmp_path: Path)
     qemu.io(file, "write -q -P 5 0 64k")
     with file.open("r+b") as disk:
         disk.truncate(2 * MIB)
-    done = qemu.attempt("losetup", "--find", "--show", file) if shutil.which("losetup") else None
-    if done is None or done.returncode:
-        pytest.skip("no block device can be made here")
-    device = Path(done.stdout.strip())
-    try:
+    with block_device(file) as device:
         qemu.create(top, MIB, backing=device, backing_format="qcow2")
         graph = discover([top], scan=[tmp_path])
         down = make_plan(graph, Commit(node(graph, device), node(graph, top)))
@@ -305,5 +308,31 @@ def test_a_qcow2_image_on_a_block_device_is_read_and_not_written(tmp_path: Path)
         assert "permission" not in codes(up)
         run(up, "untrusted-link")
         assert qemu.view(top)[:65536] == b"\5" * 65536
+
+
+@contextmanager
+def block_device(file: Path) -> Iterator[Path]:
+    """Give a block device that holds what `file` does; skip where this user can make none."""
+    done = qemu.attempt("losetup", "--find", "--show", file) if shutil.which("losetup") else None
+    if done is None or done.returncode:
+        pytest.skip("no block device can be made here")
+    device = Path(done.stdout.strip())
+    try:
+        yield device
     finally:
         qemu.run("losetup", "--detach", device)
+
+
+def test_a_block_device_by_two_nodes_is_one_base(tmp_path: Path) -> None:
+    """A commit into one of them would destroy what reads through the other; and it has no file that could grow."""
+    file, one, two, alias = (tmp_path / n for n in ("file", "one.qcow2", "two.qcow2", "alias"))
+    file.write_bytes(bytes(MIB))
+    with block_device(file) as device:
+        os.mknod(alias, 0o600 | stat.S_IFBLK, device.stat().st_rdev)
+        for top, base in ((one, device), (two, alias)):
+            qemu.create(top, MIB, backing=base, backing_format="raw")
+        qemu.io(one, "write -q -P 5 0 64k")
+        graph = discover([tmp_path])
+        plan = make_plan(graph, Commit(node(graph, device), node(graph, one)))
+        assert node(graph, two) in hazard(plan, "sibling-corruption").images
+        assert plan.growth_bytes == 0

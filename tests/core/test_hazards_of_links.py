@@ -154,13 +154,20 @@ def test_an_image_of_another_format_is_not_taken_as_raw_without_a_yes(tmp_path: 
 
 
 def test_a_format_that_the_content_alone_tells(tmp_path: Path) -> None:
-    """A qcow2 header in a file called .raw may be the guest's: said, unless -F or an overlay says so."""
+    """A qcow2 header in a file called .raw may be the guest's: it is asked for, unless -F or an overlay says so."""
     (root, one) = chain_of(tmp_path, "root", "one")
-    forged = tmp_path / "disk.raw"
+    forged, new = tmp_path / "disk.raw", tmp_path / "new.qcow2"
     qemu.create(forged, MIB)
-    assert hazard(rebase(one, forged), "format-absent").severity is Severity.WARN
-    assert "format-absent" not in codes(rebase(one, forged, kind="qcow2"))
-    assert "format-absent" not in codes(rebase(one, root))
+    graph = discover([forged])
+
+    def snapshot(kind: str | None) -> Plan:
+        return make_plan(graph, Snapshot(node(graph, forged), new, kind))
+
+    for plan in (rebase(one, forged), snapshot(None)):
+        assert hazard(plan, "format-absent").severity is Severity.CONFIRM
+    for plan in (rebase(one, forged, kind="qcow2"), rebase(one, root), snapshot("qcow2")):
+        assert not {"format-absent", "format-mismatch"} & codes(plan)
+    assert hazard(snapshot("raw"), "format-mismatch").severity is Severity.BLOCK
 
 
 def test_internal_snapshots_of_the_rebased_image(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from backchain.discover import discover
 from backchain.engines.intents import intent_of
 from backchain.errors import MissingImageError, StalePlanError
 from backchain.image import Fingerprint, ImageState
-from backchain.journal import Journal, read_journal, read_journals
+from backchain.journal import Journal, is_journal, note, read_journal, read_journals
 from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain.planning import make_plan
 from backchain.record import Intent, Stage
@@ -228,6 +228,33 @@ def test_a_journal_without_a_whole_first_line_goes_with_the_next_operation(tmp_p
         assert graph.interrupted == ()
         perform(graph, Snapshot(node(graph, base), tmp_path / "new.qcow2"))
         assert {p.name for p in tmp_path.iterdir()} == {"base.qcow2", "new.qcow2", alive.name}
+
+
+def test_a_stage_is_noted_behind_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    """On a full disk the last line of a job that dies may be there in part."""
+    scene = Scene("pull", "4k", tmp_path / "images")
+    record = interrupted(scene, tmp_path / "pins", "over")
+    with record.path.open("ab") as file:
+        file.write(b'{"sta')
+    note(record, Stage.CLEANING)
+    now = read_journal(record.path)
+    assert now is not None
+    assert now.stage is Stage.CLEANING
+
+
+def test_whoever_sees_the_images_can_read_the_journal(tmp_path: Path) -> None:
+    journal = Journal.begin(Intent("delete", {"images": []}, tmp_path / "gone.qcow2", ()))
+    assert journal.path.stat().st_mode & 0o777 == 0o644
+    journal.discard()
+
+
+def test_a_journal_that_cannot_be_read_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (base,) = chain_of(tmp_path, "base")
+    (tmp_path / ".backchain-x.journal").write_bytes(b"{}")
+    assert discover([base]).incomplete == ()
+    may = os.access
+    monkeypatch.setattr(os, "access", lambda p, mode: not is_journal(Path(p).name) and may(p, mode))
+    assert ".backchain-x.journal" in " ".join(discover([base]).incomplete)
 
 
 def test_what_an_operation_has_begun_is_kept_by_the_next_one(tmp_path: Path) -> None:

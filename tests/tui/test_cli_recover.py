@@ -84,6 +84,13 @@ def test_a_job_is_remembered_until_all_is_tidied_up(chain: list[Path], tmp_path:
     assert told(tmp_path) == []
 
 
+def test_a_job_is_left_alone_where_nobody_can_be_asked(chain: list[Path], tmp_path: Path) -> None:
+    base, _, sn2, _ = chain
+    stopped_amid("commit", "-b", base, sn2, number=signal.SIGKILL)
+    assert "no terminal to ask on" in error_of(backchain("recover", "--undo", tmp_path), 2)
+    assert [t["operation"] for t in told(tmp_path)] == ["commit"]
+
+
 def test_nothing_to_recover(tmp_path: Path) -> None:
     assert backchain("recover", tmp_path).stdout == "No interrupted job was found.\n"
     assert document(backchain("recover", "--json", cwd=tmp_path)) == {"interrupted": []}

@@ -130,8 +130,10 @@ class Session:
 
 
 def free_space(path: Path) -> int | None:
-    """Give the free bytes of the file system that holds `path` (or will), or None where that cannot be told."""
+    """Give the free bytes of the file system that holds `path` (or will); None for a device, or where it is unknown."""
     try:
+        if path.is_block_device():
+            return None
         status = os.statvfs(path if path.exists() else path.parent)
     except (OSError, ValueError):  # the second for a name that no file can have
         return None

@@ -15,7 +15,7 @@ from backchain.engines.intents import intent_of
 from backchain.errors import BackchainError, StalePlanError, UsageError
 from backchain.filename import printable
 from backchain.hostfile import sync_folder
-from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, note
+from backchain.journal import PREFIX, SCRATCH_SUFFIX, Journal, erase, note
 from backchain.operations import Commit, Delete
 from backchain.pending import find_path, is_settled, may_exist, spent_images
 from backchain.qcow2.create import create_image
@@ -127,10 +127,10 @@ def forget(plan: Plan) -> None:
         with suppress(OSError):
             if record.stage is Stage.LEFT:
                 if _are_gone(record, plan):
-                    record.path.unlink()
+                    erase(record.path)
             elif record.stage is Stage.UNDONE:
                 if _completes(plan, record) or is_settled(record, plan.after):
-                    record.path.unlink()
+                    erase(record.path)
             elif _completes(plan, record):
                 note(record, Stage.CLEANING)
                 if _names_all(plan, record):

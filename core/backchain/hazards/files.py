@@ -32,17 +32,14 @@ def snapshot_hazards(graph: ChainGraph, operation: Snapshot, name: str, needed: 
         needed: Bytes that the new file takes.
     """
     chain = graph.chain(operation.image)
-    found = [
+    return [
         *links.looped_chains(graph, chain), *links.lost_images(graph, chain),
         *links.invalid_images(graph, (operation.image,)), *links.untrusted_links(graph, chain),
         *links.forked_images(graph, chain), *damaged_images(graph, chain), *mixed_images(graph, (operation.image,)),
         *used_images(graph, chain, ()), *(h for i in chain for h in formats.recorded_format(graph, i)),
-        *formats.hardly_raw(graph, operation.image, "qemu-img can convert it; go on if that is meant"),
+        *formats.format_of_base(graph, operation.image, operation.image, operation.backing_format),
         *_plain_overlay(graph, operation.image), *_new_file(graph, operation, name, needed),
     ]  # fmt: skip
-    if formats.probed(graph, operation.image):
-        found.append(formats.probe_hazard(graph, operation.image))
-    return found
 
 
 def _plain_overlay(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:

@@ -65,19 +65,33 @@ def recorded_format(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
 
 def _new_format(facts: Facts, operation: Rebase) -> Iterator[Hazard]:
     """Compare the format that is asked for with what the new backing file is."""
-    if operation.backing is None or facts.graph[operation.backing].state in LOST:
-        return
-    backing = facts.graph[operation.backing]
-    asked = operation.backing_format
-    if asked is not None and asked != backing.format:
+    if operation.backing is not None and facts.graph[operation.backing].state not in LOST:
+        yield from format_of_base(facts.graph, operation.image, operation.backing, operation.backing_format)
+
+
+def format_of_base(graph: ChainGraph, image: ImageId, base: ImageId, asked: str | None) -> Iterator[Hazard]:
+    """Compare the format that is asked for, or would be recorded, with what the base of a new link is.
+
+    Args:
+        graph: The images as they were found.
+        image: The image that the operation is about.
+        base: The file that the link leads to.
+        asked: The format that was given, or None.
+    """
+    found = graph[base]
+    if asked is not None and asked != found.format:
         yield Hazard(
-            "format-mismatch", BLOCK, (operation.image, operation.backing),
-            f"{backing.name} is {backing.format}, not {printable(asked)}; give -F {backing.format}",
+            "format-mismatch", BLOCK, tuple(dict.fromkeys((image, base))),
+            f"{found.name} is {found.format}, not {printable(asked) or 'nameless'}; give -F {found.format}",
         )  # fmt: skip
-    elif asked is None and probed(facts.graph, operation.backing):
-        yield probe_hazard(facts.graph, operation.backing)
+    elif asked is None and probed(graph, base):
+        yield Hazard(
+            "format-absent", CONFIRM, (base,),
+            f"{found.name} is taken as qcow2 by its content alone, which the guest of a raw disk can forge to read any "
+            f"file of this machine; if it is qcow2, say so (-F qcow2)",
+        )  # fmt: skip
     elif asked is None:
-        yield from hardly_raw(facts.graph, operation.backing, "give -F raw if that is meant")
+        yield from hardly_raw(graph, base, "give -F raw if that is meant")
 
 
 def hardly_raw(graph: ChainGraph, image: ImageId, advice: str) -> Iterator[Hazard]:
@@ -108,12 +122,3 @@ def probed(graph: ChainGraph, image: ImageId) -> bool:
     info = graph[image]
     known = {"qcow2"} & {link.format for o in graph.overlays_of(image) if (link := graph[o].backing) is not None}
     return info.format == "qcow2" and not known and not _is_called_qcow2(info)
-
-
-def probe_hazard(graph: ChainGraph, image: ImageId) -> Hazard:
-    """Make the hazard of a format that was found by a look at the content."""
-    return Hazard(
-        "format-absent", WARN, (image,),
-        f"{graph[image].name} is taken as qcow2 by its content, which the guest of a raw disk can forge; "
-        f"-F says what it is",
-    )  # fmt: skip

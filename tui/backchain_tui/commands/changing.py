@@ -260,10 +260,19 @@ def _ask(plan: Plan) -> None:
     """
     from backchain_tui.plan_text import plan_text
 
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("nothing was changed: there is no terminal to ask on", "give -y to go on, -n to see the plan")
+    require_terminal()
     say(plan_text(plan), nl=False, err=True)
     click.confirm("Go on?", abort=True, err=True)
+
+
+def require_terminal() -> None:
+    """Make sure that there is somebody to ask.
+
+    Raises:
+        UsageError: There is not.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("nothing was changed: there is no terminal to ask on", "give -y to go on, -n to see the plan")
 
 
 def _warn(plan: Plan) -> None:

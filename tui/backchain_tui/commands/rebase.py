@@ -11,6 +11,7 @@ from backchain.errors import MissingImageError, UnsupportedImageError, UsageErro
 from backchain.filename import has_protocol, printable, resolve_backing
 from backchain_tui.commands.changing import Request, changing_options, execute, find_image
 from backchain_tui.commands.options import (
+    FORMATS,
     NamedPath,
     cache_option,
     format_option,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     required=True,
     help='The new backing file, relative to IMAGE\'s folder or to this one; "" for none.',
 )
-@click.option("-F", "backing_format", metavar="FMT", help="Format of BACKING (default: what it is).")
+@click.option("-F", "backing_format", metavar="FMT", type=FORMATS, help="Format of BACKING (default: what it is).")
 @click.option(
     "-u", "--unsafe", "unsafe", is_flag=True, help="Change the link alone; only if IMAGE then reads the same."
 )

@@ -9,7 +9,7 @@ import click
 
 from backchain.errors import BackchainError, ImageError, JobCancelledError, UsageError
 from backchain.filename import is_within
-from backchain_tui.commands.changing import Request, changing_options, execute, print_json
+from backchain_tui.commands.changing import Request, changing_options, execute, print_json, require_terminal
 from backchain_tui.commands.options import NamedPath, show_incomplete
 from backchain_tui.streams import complain, say
 
@@ -28,7 +28,7 @@ _MILDEST_FIRST = (0, 5, 2, 3, 4, 6, 1)
 @click.command(short_help="what an interrupted job left, and the way on")
 @click.argument("folder", metavar="[FOLDER]", required=False, type=NamedPath(folder=True))
 @click.option("--finish", is_flag=True, help="Do what is left of every interrupted job.")
-@click.option("--undo", is_flag=True, help="Leave the chains as they are, give leaked clusters back, forget the jobs.")
+@click.option("--undo", is_flag=True, help="Leave the chains as they are, give leaked clusters back.")
 @changing_options
 def recover(folder: Path | None, request: Request, *, finish: bool, undo: bool) -> int:
     """Tell of the jobs in FOLDER (default: this folder) and below that died amid their work; finish or undo them.
@@ -160,13 +160,15 @@ class _Recovery:
         """Ask, and tidy up.
 
         Raises:
+            UsageError: There is nobody to ask.
             BackchainError: An image is in use, writing failed, or not all could be tidied up; the journal stays.
             click.Abort: The answer was no.
         """
         from backchain.recovery import tidy_up
 
         if not self._request.yes:
-            click.confirm(f"{self._headline(record)}: leave it as it is and forget it?", abort=True, err=True)
+            require_terminal()
+            click.confirm(f"{self._headline(record)}: leave it as it is, and tidy up?", abort=True, err=True)
         tidied = tidy_up(record)
         self._entries.append(_tidied_json(record, tidied))
         return self._close(record, tidied, "left as it is", "--undo")
