@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from backchain.discover import discover
-from backchain.errors import BlockedError
+from backchain.errors import BlockedError, StalePlanError
 from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain.plan import Hazard, Severity
 from backchain.planning import make_plan
@@ -152,6 +152,30 @@ def test_a_commit_that_changes_the_disk_of_a_virtual_machine(tmp_path: Path, dom
         assert "needed-file" not in codes(pull(three, root)) | codes(rebase(three, root))
     (domains / "web.xml").write_text("<domain")
     assert hazard(commit(root, one), "unknown-overlays").severity is Severity.WARN
+
+
+@pytest.mark.parametrize("asked", ["delete", "commit"])
+def test_a_machine_that_has_got_a_disk_since_the_plan_was_made(tmp_path: Path, domains: Path, asked: str) -> None:
+    """The user may have taken minutes to answer."""
+    root, one = chain_of(tmp_path, "root", "one")
+    plan = delete(one) if asked == "delete" else commit(root, one)
+    (domains / "web.xml").write_text(domain(one if asked == "delete" else root))
+    before = qemu.digest(root), qemu.digest(one)
+    with pytest.raises(StalePlanError, match="a disk of web-1"):
+        run(plan)
+    assert before == (qemu.digest(root), qemu.digest(one))
+
+
+def test_a_file_that_holds_data_of_another_image_since_the_plan_was_made(tmp_path: Path) -> None:
+    raw = tmp_path / "disk.raw"
+    raw.write_bytes(bytes(MIB))
+    top = tmp_path / "top.qcow2"
+    qemu.create(top, None, backing=raw)
+    plan = commit(raw, top)
+    options = f"data_file={raw},data_file_raw=on"
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, tmp_path / "other.qcow2", str(MIB))
+    with pytest.raises(StalePlanError, match="holds data of an image"):
+        run(plan)
 
 
 def test_deleting_with_incomplete_knowledge_needs_a_deliberate_yes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from backchain import locks
 from backchain.basemark import BaseMark
-from backchain.engines.freshness import require_same_file, require_same_overlays
+from backchain.engines.freshness import require_same_file, require_same_machines, require_same_overlays
 from backchain.engines.intents import intent_of
 from backchain.errors import BackchainError, StalePlanError, UsageError
 from backchain.filename import printable
@@ -100,6 +100,7 @@ def remove(plan: Plan) -> None:
             locks.take(descriptor, info.path, writing=True)
             require_same_file(plan, image, descriptor)
         require_same_overlays(plan, plan.removable)
+        require_same_machines(plan)
         journal = Journal.begin(intent_of(plan))
         try:
             for image in plan.removable:

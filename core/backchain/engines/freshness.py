@@ -6,8 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 from backchain.discover import discover
+from backchain.domains import read_domains
 from backchain.errors import BackchainError, StalePlanError
+from backchain.filename import printable
+from backchain.hazards.machines import machines_of
 from backchain.image import Fingerprint
+from backchain.operations import Delete
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +30,27 @@ def require_same_file(plan: Plan, image: ImageId, descriptor: int) -> None:
         raise StalePlanError(f"{plan.before[image].display_path} has changed since the plan was made", "plan again")
 
 
+def require_same_machines(plan: Plan) -> None:
+    """Make sure that no machine has been given a file since that is to be removed, changed, or left invalid.
+
+    Raises:
+        StalePlanError: One has.
+    """
+    domains = read_domains()
+    removal = isinstance(plan.operation, Delete)
+    told = {image for hazard in plan.hazards if hazard.code == "needed-file" for image in hazard.images}
+    images = plan.removable if removal else (plan.target, *plan.invalidated)
+    for image in images:
+        machines = machines_of(plan.before, image, domains.users if removal else domains.disks)
+        if machines and image not in told:
+            name = plan.before[image].display_path
+            raise StalePlanError(f"{name} has become a disk of {printable(', '.join(machines))}", "plan again")
+
+
 def require_same_overlays(plan: Plan, images: Iterable[ImageId]) -> None:
     """Make sure that no overlay has come or gone: a snapshot that was made meanwhile would be harmed unseen.
+
+    Nor may anything else need an image that did not when the plan was made.
 
     Raises:
         StalePlanError: One has.
@@ -45,5 +68,8 @@ def require_same_overlays(plan: Plan, images: Iterable[ImageId]) -> None:
         name = plan.before[image].display_path
         if image not in now or {*now.overlays_of(image)} != {*plan.before.overlays_of(image)}:  # by any name
             raise StalePlanError(f"{name} has other overlays than when the plan was made", "plan again")
+        users, before = ({user.image for user in g.users.get(image, ())} for g in (now, plan.before))
+        if users - before:
+            raise StalePlanError(f"{name} holds data of an image that it did not when the plan was made", "plan again")
         if image in now.surroundings.forked and image not in plan.before.surroundings.forked:
             raise StalePlanError(f"{name} has got a second name since the plan was made", "plan again")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from backchain import locks
 from backchain.clustermap import Qcow2Layer, make_layer
 from backchain.engines.copier import Copier
-from backchain.engines.freshness import require_same_file, require_same_overlays
+from backchain.engines.freshness import require_same_file, require_same_machines, require_same_overlays
 from backchain.engines.intents import intent_of
 from backchain.errors import BackchainError, StalePlanError
 from backchain.image import naming, require_header
@@ -67,6 +67,8 @@ class Rewriting:
         for image in self._shape.involved:
             self._open(image, stack, writing=image in written)
         require_same_overlays(plan, self._shape.involved)
+        if isinstance(plan.operation, Commit):
+            require_same_machines(plan)
         self._before = os.fstat(self._descriptors[plan.target])
 
     def _open(self, image: ImageId, stack: ExitStack, *, writing: bool) -> None:

@@ -25,7 +25,7 @@ def disks(facts: Facts) -> Iterator[Hazard]:
         return
     domains, graph = read_domains(), facts.graph
     for image in dict.fromkeys((facts.target, *facts.sources[1:], *facts.shape.invalidated)):
-        machines = _machines(graph, image, domains.disks)
+        machines = machines_of(graph, image, domains.disks)
         if machines:
             becomes = "invalid" if image in facts.shape.invalidated else f"what {graph[facts.view[0]].name} reads"
             yield Hazard(
@@ -41,7 +41,7 @@ def disks(facts: Facts) -> Iterator[Hazard]:
 def removed_disks(graph: ChainGraph, images: Iterable[ImageId], domains: Domains) -> Iterator[Hazard]:
     """Find the files that a machine names, as its disk or as what backs it."""
     for image in images:
-        machines = _machines(graph, image, domains.users)
+        machines = machines_of(graph, image, domains.users)
         if machines:
             yield Hazard(
                 "needed-file", BLOCK, (image,),
@@ -54,8 +54,14 @@ def unread_domains(domains: Domains) -> list[str]:
     return [f"libvirt's domains in {printable(line)}" for line in domains.unread]
 
 
-def _machines(graph: ChainGraph, image: ImageId, users: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """Give the machines that use an image; what is no file has none, and its name may be one that no file can have."""
+def machines_of(graph: ChainGraph, image: ImageId, users: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """Give the machines that use an image; what is no file has none, and its name may be one that no file can have.
+
+    Args:
+        graph: The images as they were found.
+        image: The image.
+        users: `Domains.users` or `Domains.disks`.
+    """
     info = graph[image]
     return users.get(os.path.realpath(info.path), ()) if info.fingerprint is not None else ()
 
