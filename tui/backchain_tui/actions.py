@@ -214,7 +214,7 @@ ACTIONS: tuple[Action, ...] = (
         rank=3,
     ),
     _action(
-        "cancel", "x", (Where.RUNNING,), "Cancel", "Stop the job; the chain then reads the same as before.", rank=2,
+        "cancel", "x", (Where.RUNNING,), "Cancel", "Stop the job; the machine then reads the same as before.", rank=2,
     ),
     _action(
         "copy_commands", "y", (Where.OPERATION, Where.COMMANDS, Where.IDLE), "Copy commands",

@@ -151,7 +151,11 @@ class BackchainApp(App[None]):
         elif not isinstance(self.screen, Question):
             rows = [
                 Row("", "A job is under way.", Tone.STRONG),
-                Row("", "Leaving cancels it. The chain then reads the same as before."),
+                Row(
+                    "",
+                    "Leaving cancels it. The machine then reads the same as before; of a commit the base, and the "
+                    "layers between, may hold a part of the data, which is remembered.",
+                ),
             ]
             answers = [Answer("leave", "Leave", "error"), Answer("stay", "Stay")]
             self.push_screen(Question("Leave?", rows, answers), lambda a: self._leave() if a == "leave" else None)

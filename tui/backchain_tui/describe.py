@@ -68,10 +68,16 @@ def unmapped(info: ImageInfo, *, own: bool) -> str:
     return f"{info.label} {verb}{_STATE_TEXT[info.state]}"
 
 
-def labels(graph: ChainGraph, images: Iterable[ImageId]) -> str:
-    """Join the names of images for a sentence, those nearest to the base first, web-2 before web-10."""
+def labels(graph: ChainGraph, images: Iterable[ImageId], *, every: bool = False) -> str:
+    """Join the names of images for a sentence, those nearest to the base first, web-2 before web-10.
+
+    Args:
+        graph: The forest.
+        images: The images.
+        every: Name each of them; else of many only the first.
+    """
     ordered = sorted(images, key=lambda i: (len(graph.chain(i)), natural(str(graph[i].path))))
-    return fmt.names([graph[i].label for i in ordered])
+    return fmt.names([graph[i].label for i in ordered], at_most=len(ordered) if every else fmt.MOST_NAMES)
 
 
 def role(graph: ChainGraph, image: ImageId) -> str:

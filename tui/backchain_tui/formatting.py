@@ -14,6 +14,9 @@ import humanize
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MOST_NAMES = 4
+"""Names that a sentence has, unless each of them matters."""
+
 UNKNOWN = "unknown"
 """Shown where a missing or unreadable file leaves a number open."""
 
@@ -101,7 +104,7 @@ def heading_of(lines: Sequence[str], at_most: int = 90) -> str:
     return f"{first} (and {len(lines) - 1} more)" if lines[1:] else first
 
 
-def names(labels: list[str], *, at_most: int = 4) -> str:
+def names(labels: list[str], *, at_most: int = MOST_NAMES) -> str:
     """Join names for a sentence: "A", "A and B", "A, B and C"; long lists end in "and 7 more"."""
     if len(labels) > at_most:
         return f"{', '.join(labels[: at_most - 1])} and {len(labels) - at_most + 1} more"

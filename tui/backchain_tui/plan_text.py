@@ -65,6 +65,8 @@ def _commands(plan: Plan) -> Iterator[str]:
     for tool, command in commands:
         for n, line in enumerate(command.splitlines()):
             yield f"{_INDENT}{tool if n == 0 else '':<10}{line}"
+    if commands and (note := plan_words.commands_note(plan)):
+        yield from _wrapped(note, _INDENT)
 
 
 def _wrapped(text: str, indent: str) -> Iterable[str]:

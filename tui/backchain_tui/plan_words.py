@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from backchain.filename import printable
+from backchain.image import ImageState
 from backchain.operations import Commit, Delete, Pull, Rebase, Snapshot
 from backchain.plan import Severity, gravest_first
 from backchain_tui import formatting as fmt
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from backchain.commands import Commands
-    from backchain.image import ImageId
     from backchain.jobs import JobProgress
     from backchain.operations import Operation
     from backchain.plan import Hazard, Plan
@@ -75,7 +75,7 @@ _MEANINGS: dict[type[Operation], str] = {
 _OURS_ALONE = {"in-use", "permission", "encryption"}
 """Hazards that block here and need not elsewhere: a machine's own block jobs, another user, a tool that has a key."""
 
-NO_COMMANDS = "None: other tools would do it without asking, and do the harm."
+NO_COMMANDS = "None while a hazard blocks this: other tools would do the harm without asking, or fail."
 
 
 def counted(plan: Plan) -> bool:
@@ -93,7 +93,7 @@ def plan_sentences(plan: Plan) -> list[str]:
     if isinstance(operation, Snapshot):
         return _snapshot_sentences(plan, operation)
     if isinstance(operation, Delete):
-        return [f"Removes {labels(plan.before, operation.images)}, {_file(operation.images)} and all."]
+        return _removal_sentences(plan, operation)
     sentences = [*_copy_sentences(plan), *_link_sentences(plan)]
     if plan.emptied is not None:
         sentences.append(f"{plan.before[plan.emptied].label} is the active layer: it stays, emptied.")
@@ -101,8 +101,16 @@ def plan_sentences(plan: Plan) -> list[str]:
     return sentences
 
 
-def _file(images: Sequence[ImageId]) -> str:
-    return "file" if len(images) == 1 else "files"
+def _removal_sentences(plan: Plan, operation: Delete) -> list[str]:
+    graph, images = plan.before, operation.images
+    sentences = [f"Removes {labels(graph, images, every=True)}, {'file' if len(images) == 1 else 'files'} and all."]
+    disks = [i for i in images if graph[i].state is ImageState.OK and not graph.overlays_of(i)]
+    if disks:
+        s = "s" if len(disks) == 1 else ""
+        sentences.append(
+            f"What {labels(graph, disks, every=True)} hold{s} may be a machine's disk, and is nowhere else."
+        )
+    return sentences
 
 
 def _snapshot_sentences(plan: Plan, operation: Snapshot) -> list[str]:
@@ -219,7 +227,7 @@ def plan_rows(plan: Plan, free_bytes: int | None) -> list[Row]:
     if plan.emptied is not None:
         rows.append(Row("empties", graph[plan.emptied].label, Tone.WARN))
     if plan.invalidated:
-        rows.append(Row("invalid", labels(graph, plan.invalidated), Tone.BAD))
+        rows.append(Row("invalid", labels(graph, plan.invalidated, every=True), Tone.BAD))
     return rows
 
 
@@ -234,6 +242,18 @@ def commands_elsewhere(plan: Plan) -> Commands:
     """Give the commands of other tools that do the same: none where they would do the harm that this plan refuses."""
     blocking = {h.code for h in plan.hazards if h.severity is Severity.BLOCK}
     return plan.commands if blocking <= _OURS_ALONE else ()
+
+
+def commands_note(plan: Plan) -> str:
+    """Say where the commands of other tools leave something else than a run here; empty where they do not."""
+    operation = plan.operation
+    if not isinstance(operation, Commit) or plan.before.overlays_of(operation.top) or not plan.commands:
+        return ""
+    base, top = plan.before[operation.base].label, plan.before[operation.top].label
+    note = f"After virsh and QMP the machine runs on {base}, and {top} is not used any more."
+    if plan.emptied is not None and len(plan.sources) > 1:
+        note = f"qemu-img leaves {top} as it is, not emptied. {note}"
+    return note
 
 
 def hazard_heading(plan: Plan) -> Row:

@@ -234,6 +234,8 @@ class PreviewScreen(RunningScreen):
                 rows.append(Row("", tool, Tone.FAINT))
             rows.append(Row("", describe.printable_lines(command), Tone.CODE))
             last = tool
+        if commands and (note := plan_words.commands_note(self.plan)):
+            rows.append(Row("", note, Tone.WARN))
         return rows
 
     def update_map(self) -> None:
