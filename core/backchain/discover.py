@@ -237,6 +237,8 @@ class _Discovery:
         for info in self._images.values():
             if info.format == "qcow2" and info.state is ImageState.UNREADABLE:
                 yield f"{info.display_path}: {info.problem}, so that nobody knows what backs it"
+            if info.backing is not None and info.backing.path is None and info.backing.name.startswith("json:"):
+                yield f"{info.display_path}: its json: name mentions no file, so that nobody knows what backs it"
         recorded = self._recorded_formats()
         for path in self._scan.misnamed:
             with suppress(OSError):

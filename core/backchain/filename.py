@@ -33,7 +33,15 @@ _HARMLESS_OPTIONS = frozenset({
 })  # fmt: skip
 """Options of a ``json:`` name that do not change what is read (QEMU's QAPI schema, BlockdevOptions)."""
 
+_FILE_OPTIONS = frozenset({"filename", "x-image", "x-raw"})
+"""Options whose value is a file name; those with x- are blkdebug's and blkverify's, as their prefixes leave them."""
+
 _PROTOCOL = re.compile(r"^[^/]*?:")
+_STRING = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+_ESCAPE_OR_QUOTE = re.compile(r'\\(.)|"', re.DOTALL)
+
+_LOCAL = re.compile(r"^(?:file|host_device|host_cdrom):")
+"""What may stand before the path of a local file or device, and says nothing more (QEMU's block/file-posix.c)."""
 _FILTERED = re.compile(r"^(?:blkdebug:[^:]*|blkverify:([^:]*)):(.*)$", re.DOTALL)
 """Drivers that are named before the file that they open, and the file that blkverify compares it with.
 
@@ -79,9 +87,10 @@ def resolve_backing(overlay: Path, name: str, backing_format: str | None) -> Bac
         # What the header records beside the name goes before what the name itself says.
         recorded = inner_format if inner_format == UNKNOWN_OPTIONS else backing_format or inner_format
         if path is not None:
-            return BackingLink(name, recorded, path)
-    if name.startswith("file:"):
-        return BackingLink(name, backing_format, _absolute(Path(name.removeprefix("file:"))))
+            others = [f for f in _behind_drivers(name) if f != path] if recorded == UNKNOWN_OPTIONS else ()
+            return BackingLink(name, recorded, path, tuple(others))
+    if local := _LOCAL.match(name):
+        return BackingLink(name, backing_format, _absolute(Path(name[local.end() :])))
     if has_protocol(name):
         files = _behind_drivers(name)
         if files:
@@ -214,22 +223,19 @@ def _behind_drivers(name: str) -> tuple[Path, ...]:
             waiting += [f for f in filtered.groups() if f]
         elif one.startswith("json:"):
             waiting += _files_in_json(one)
-        elif not has_protocol(one) or one.startswith("file:"):
-            found[_absolute(Path(one.removeprefix("file:")))] = None
+        elif (local := _LOCAL.match(one)) or not has_protocol(one):
+            found[_absolute(Path(one[local.end() if local else 0 :]))] = None
     return tuple(found)
 
 
 def _files_in_json(name: str) -> list[str]:
     """Give everything that the options of a ``json:`` name call a file name."""
-    try:
-        waiting: list[Any] = [json.loads(name.removeprefix("json:"))]
-    except (ValueError, RecursionError):
-        return []
+    waiting: list[Any] = [_parse_json(name)]
     found: list[str] = []
     while waiting:
         options = waiting.pop()
         if isinstance(options, dict):
-            found += [v for k, v in options.items() if k.split(".")[-1] == "filename" and isinstance(v, str)]
+            found += [v for k, v in options.items() if k.split(".")[-1] in _FILE_OPTIONS and isinstance(v, str)]
             waiting += options.values()
         elif isinstance(options, list):
             waiting += options
@@ -238,16 +244,34 @@ def _files_in_json(name: str) -> list[str]:
 
 def _json_levels(name: str) -> list[dict[str, Any]]:
     """Give the options of a ``json:`` name, of each driver from the topmost down; none where it makes no sense."""
-    try:
-        options: Any = json.loads(name.removeprefix("json:"))
-    except (ValueError, RecursionError):
-        return []
+    options = _parse_json(name)
     if not isinstance(options, dict):
         return []
     levels = [options]
     while below := _file_options(levels[-1]):
         levels.append(below)
     return levels
+
+
+def _parse_json(name: str) -> Any:
+    """Parse what follows ``json:`` as QEMU does, whose strings may be in single quotes; None where it makes no sense.
+
+    Source: the lexer in QEMU's qobject/json-lexer.c.
+    """
+    text = _STRING.sub(lambda found: _in_double_quotes(found[0]), name.removeprefix("json:"))
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _in_double_quotes(literal: str) -> str:
+    """Give a string literal of QEMU's JSON as standard JSON has it."""
+
+    def one(found: re.Match[str]) -> str:
+        return '\\"' if found[1] is None else "'" if found[1] == "'" else found[0]
+
+    return f'"{_ESCAPE_OR_QUOTE.sub(one, literal[1:-1])}"'
 
 
 def _file_options(options: dict[str, Any]) -> dict[str, Any]:

@@ -225,6 +225,38 @@ def test_compressed_data_behind_the_end_is_damage_where_qemu_says_so(tmp_path: P
     assert verdicts == {(False, False), (True, True)}
 
 
+def test_a_file_that_was_cut_below_an_internal_snapshot_is_not_written(tmp_path: Path) -> None:
+    """To fill the gap with zeros would make the loss of what the snapshot held look sound."""
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    qemu.create(base, 8 << 20)
+    qemu.io(base, "write -q -P 1 0 64k")
+    for snapshot in ("s0", "s00"):  # make room for a table before the data
+        qemu.run("qemu-img", "snapshot", "-c", snapshot, base)
+    qemu.io(base, "write -q -P 5 1M 512k")
+    for action, snapshot in (("-d", "s0"), ("-d", "s00"), ("-c", "s1")):
+        qemu.run("qemu-img", "snapshot", action, snapshot, base)
+    qemu.io(base, "write -q -z -u 1M 512k")
+    qemu.create(top, None, backing=base)
+    with base.open("r+b") as file:
+        file.truncate(base.stat().st_size - (256 << 10))
+    assert qemu.check(base).corruptions
+    assert "corrupt" in planned.codes(planned.commit(base, top))
+
+
+def test_a_file_that_ends_amid_a_table_of_a_snapshot_is_damaged(tmp_path: Path) -> None:
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    qemu.create(base, 8 << 20)
+    qemu.io(base, "write -q -P 1 0 64k")
+    qemu.run("qemu-img", "snapshot", "-c", "s0", base)
+    qemu.create(top, None, backing=base)
+    data = base.read_bytes()
+    data = data.ljust(-(-len(data) // 65536) * 65536, b"\0")
+    (snapshots,) = struct.unpack_from(">Q", data, 64)
+    (table,) = struct.unpack_from(">Q", data, snapshots)
+    base.write_bytes(damage.put64(data, snapshots, len(data)) + data[table : table + 5])
+    assert "corrupt" in planned.codes(planned.commit(base, top))
+
+
 def test_memory_stays_bounded(folders: Folders, seeds: dict[str, tuple[bytes, bytes]]) -> None:
     """The largest tables that a header may claim, in a sparse file that is long enough for them."""
     base, overlay = seeds["version-3"]

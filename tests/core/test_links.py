@@ -14,7 +14,7 @@ from backchain.chain import open_chain
 from backchain.discover import discover
 from backchain.engines.builtin import BuiltinEngine
 from backchain.errors import BlockedError, ImageError
-from backchain.filename import UNKNOWN_OPTIONS
+from backchain.filename import UNKNOWN_OPTIONS, resolve_backing
 from backchain.image import ImageState, read_image_info
 from backchain.jobs import Job
 from backchain.operations import Commit, Pull, Snapshot
@@ -155,6 +155,12 @@ BLKDEBUG = {"driver": "qcow2", "file": {"driver": "blkdebug", "image": {"driver"
 COPY, BASE = ({"driver": f, "file.filename": name} for f, name in (("raw", "copy.raw"), ("qcow2", "base.qcow2")))
 VERIFIED = {"driver": "blkverify", "raw": {"driver": "file", "filename": "copy.raw"}, "test": BASE}
 VOTERS = {"driver": "quorum", "vote-threshold": 1, "children": [COPY, BASE]}
+OVERRIDDEN = {"driver": "qcow2", "file": {"driver": "file", "filename": "other.qcow2"}, "backing": BASE}
+FLAT = {"driver": "qcow2", "file.filename": "other.qcow2", "backing.driver": "qcow2"}
+FLAT |= {"backing.file.filename": "base.qcow2"}
+PREFIXED = {"driver": "qcow2", "file": {"driver": "blkdebug", "x-image": "base.qcow2"}}
+SINGLE = "json:{'driver':'qcow2','file':{'driver':'file','filename':'base.qcow2'}}"
+ESCAPED = r"""json:{'driver':"qcow2",'node-name':'a"b\'c','file':{'driver':'file','filename':'base.qcow2'}}"""
 
 
 @pytest.mark.parametrize(
@@ -165,14 +171,31 @@ VOTERS = {"driver": "quorum", "vote-threshold": 1, "children": [COPY, BASE]}
         (f"json:{json.dumps(BLKDEBUG)}", "qcow2"),
         (f"json:{json.dumps(VERIFIED)}", "blkverify"),
         (f"json:{json.dumps(VOTERS)}", "quorum"),
+        (f"json:{json.dumps(OVERRIDDEN)}", "qcow2"),
+        (f"json:{json.dumps(FLAT)}", "qcow2"),
+        (f"json:{json.dumps(PREFIXED)}", "qcow2"),
+        (SINGLE, "qcow2"),
+        (ESCAPED.replace("a\"b\\'c", "n"), "qcow2"),
     ],
-    ids=["blkdebug", "blkverify", "json-blkdebug", "json-blkverify", "quorum"],
+    ids=[
+        "blkdebug",
+        "blkverify",
+        "json-blkdebug",
+        "json-blkverify",
+        "quorum",
+        "backing",
+        "flat",
+        "x-image",
+        "single",
+        "mixed-quotes",
+    ],
 )
 def test_an_overlay_behind_other_drivers_forbids_a_commit_below_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, recorded: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     qemu.create(tmp_path / "base.qcow2", MIB)
+    qemu.create(tmp_path / "other.qcow2", MIB)
     (tmp_path / "copy.raw").write_bytes(bytes(MIB))
     odd = tmp_path / "odd.qcow2"
     qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-u", "-F", recorded, "-b", name, odd, str(MIB))
@@ -193,6 +216,23 @@ def test_the_recorded_format_goes_before_that_of_the_name(tmp_path: Path, monkey
     assert qemu.view(top)[:3] == b"QFI"
     assert [i.format for i in open_chain(top)] == [i["format"] for i in qemu.backing_chain(top)] == ["qcow2", "raw"]
     assert "format-mismatch" in refused(top)
+
+
+def test_json_is_read_as_qemu_reads_it(tmp_path: Path) -> None:
+    for name in (SINGLE, ESCAPED):
+        link = resolve_backing(tmp_path / "top.qcow2", name.replace("base.qcow2", "/x/b.qcow2"), None)
+        assert (link.path, link.format) == (Path("/x/b.qcow2"), "qcow2")
+
+
+def test_a_json_name_without_a_file_may_hide_an_overlay(tmp_path: Path) -> None:
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    qemu.create(base, MIB)
+    qemu.create(top, None, backing=base)
+    json_overlay(tmp_path / "odd.qcow2", "raw", {"driver": "null-co", "size": MIB})
+    graph = discover([top])
+    named = {graph[i].name: i for i in graph}
+    plan = make_plan(graph, Commit(named["base.qcow2"], named["top.qcow2"]))
+    assert "odd.qcow2: its json: name mentions no file" in " ".join(h.message for h in plan.hazards)
 
 
 @pytest.mark.parametrize("options", [{"read-only": True}, {"cache.direct": False}, {"node-name": "x"}])

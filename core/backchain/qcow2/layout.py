@@ -14,8 +14,9 @@ import numpy as np
 
 from backchain.errors import MalformedImageError, UnsupportedImageError
 from backchain.qcow2 import format as fmt
-from backchain.qcow2.refcounts import read_block
+from backchain.qcow2.refcounts import read_counts
 from backchain.qcow2.references import DAMAGED, References
+from backchain.qcow2.tally import portion_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +45,7 @@ def check_references(file: Qcow2File, refcount_table: NDArray[np.uint64], end: i
             (OFLAG_COPIED) with another refcount than 1.
     """
     for tally in _tallies(file, refcount_table, end):
-        for index in tally.blocks():
+        for index in tally.portions():
             counts = _counts(file, refcount_table, index)
             if counts is None:
                 raise MalformedImageError(f"the image uses clusters that have no refcount; {DAMAGED}")
@@ -69,11 +70,10 @@ def leaked(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> NDA
     """
     _require_known(file.header)
     found = [np.zeros(0, np.int64)]
-    entries = file.header.refcount_block_entries
+    entries = portion_of(file.header.refcount_block_entries)
     for tally in _tallies(file, refcount_table, end):
-        existing = np.flatnonzero(refcount_table[tally.start : tally.stop]) + tally.start
-        for index in sorted({*tally.blocks(), *existing.tolist()}):
-            mine = tally.of_block(index)
+        for index in sorted({*tally.portions(), *_counted(file, refcount_table, tally)}):
+            mine = tally.of_portion(index)
             counts = _counts(file, refcount_table, index)
             if counts is None or (mine > counts).any():
                 raise MalformedImageError(f"the image refers to clusters more often than it counts them; {DAMAGED}")
@@ -87,7 +87,7 @@ def leaked(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> NDA
 
 def _tallies(file: Qcow2File, refcount_table: NDArray[np.uint64], end: int) -> Iterator[Tally]:
     """Count all references, in as many passes over the tables as memory makes necessary; mostly that is one."""
-    start, stop = 0, -(-end // file.header.refcount_block_entries)
+    start, stop = 0, -(-end // portion_of(file.header.refcount_block_entries))
     while start < stop:
         references = References(file, refcount_table, end, start)
         yield references.tally
@@ -105,7 +105,25 @@ def _require_known(header: Header) -> None:
 
 
 def _counts(file: Qcow2File, table: NDArray[np.uint64], index: int) -> Counts | None:
-    """Give the refcounts of a block, or None when it does not exist."""
-    if index >= len(table) or not table[index]:
+    """Give the refcounts of a portion, or None when nothing counts it."""
+    offset = _block_offset(file, table, index)
+    if not offset:
         return None
-    return read_block(file.descriptor, file.header, int(table[index]))
+    header, entries = file.header, portion_of(file.header.refcount_block_entries)
+    return read_counts(file.descriptor, header, offset, index * entries % header.refcount_block_entries, entries)
+
+
+def _counted(file: Qcow2File, table: NDArray[np.uint64], tally: Tally) -> Iterator[int]:
+    """Yield the portions of a tally that a refcount block counts."""
+    entries = file.header.refcount_block_entries
+    each = entries // portion_of(entries)
+    first = tally.start // each
+    for block in (np.flatnonzero(table[first : -(-tally.stop // each)]) + first).tolist():
+        yield from range(max(block * each, tally.start), min((block + 1) * each, tally.stop))
+
+
+def _block_offset(file: Qcow2File, table: NDArray[np.uint64], index: int) -> int:
+    """Give the host offset in bytes of the refcount block that counts a portion, 0 for none."""
+    entries = file.header.refcount_block_entries
+    block = index * portion_of(entries) // entries
+    return int(table[block]) if block < len(table) else 0

@@ -74,8 +74,22 @@ def read_table(descriptor: int, header: Header, file_size: int) -> NDArray[np.ui
 
 def read_block(descriptor: int, header: Header, offset: int) -> Counts:
     """Read and decode the refcount block at host `offset` (bytes)."""
-    raw = os.pread(descriptor, header.cluster_size, offset)
-    return decode_block(raw + bytes(header.cluster_size - len(raw)), header.refcount_bits)
+    return read_counts(descriptor, header, offset, 0, header.refcount_block_entries)
+
+
+def read_counts(descriptor: int, header: Header, offset: int, first: int, count: int) -> Counts:
+    """Read and decode a part of a refcount block.
+
+    Args:
+        descriptor: The open file.
+        header: Its header.
+        offset: Host offset of the block in bytes.
+        first: Entry of the block to begin with; a multiple of 8.
+        count: Number of entries; a multiple of 8.
+    """
+    length = count * header.refcount_bits // 8
+    raw = os.pread(descriptor, length, offset + first * header.refcount_bits // 8)
+    return decode_block(raw + bytes(length - len(raw)), header.refcount_bits)
 
 
 def stored_blocks(descriptor: int, header: Header, table: NDArray[np.uint64]) -> Iterator[int]:

@@ -20,7 +20,7 @@ from backchain.errors import MalformedImageError
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.bitmaps import bitmap_tables, directory_place
 from backchain.qcow2.tables import compressed_extents, native, read_entries, stretches
-from backchain.qcow2.tally import MOST_BYTES, Tally, UsedTwiceError
+from backchain.qcow2.tally import MOST_BYTES, Tally, UsedTwiceError, portion_of
 from backchain.raw import data_extents
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ _COMPRESSED = np.uint64(fmt.OFLAG_COMPRESSED)
 _COPIED = np.uint64(fmt.OFLAG_COPIED)
 _LONG = 16
 """Clusters that a stretch of adjacent ones has at least, on average, to be worth a step of its own."""
-_FEW_BLOCKS = 4
-"""Up to so many neighbouring refcount blocks are looked through one by one, without sorting."""
+_FEW = 4
+"""Up to so many neighbouring portions are looked through one by one, without sorting."""
 _LUKS_EXTENSION = struct.Struct(">QQ")
 
 
@@ -47,7 +47,7 @@ class References:
     Those that claim to be a cluster's only one (OFLAG_COPIED, and metadata of the image itself) are kept apart.
 
     Attributes:
-        tally: Their numbers, for as many refcount blocks as memory was granted for.
+        tally: Their numbers, for as many clusters as memory was granted for.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class References:
         Args:
             file: The open file.
             refcount_table: uint64: host offsets of the refcount blocks in bytes, 0 where there is none.
-            end: Number of host clusters of the file.
-            start: Number of the refcount block to count from.
+            end: Number of host clusters that are counted; compressed data alone may reach beyond the file's length.
+            start: Number of the portion of the file's clusters to count from.
             most_bytes: What the counts may take; where that is not enough, `tally.stop` is before the end.
 
         Raises:
@@ -70,7 +70,8 @@ class References:
         self._size = file.header.cluster_size
         self._bits = file.header.cluster_bits
         self._end = end
-        self._entries = file.header.refcount_block_entries
+        self._stored = -(-file.file_size // self._size)
+        self._entries = portion_of(file.header.refcount_block_entries)
         self.tally = Tally(self._entries, start, -(-end // self._entries), most_bytes)
         header = file.header
         self._add_own(np.zeros(1, np.int64))
@@ -126,19 +127,19 @@ class References:
         if active and not own and claimed.any():
             return False
         clusters = offset >> self._bits
-        if int(clusters.max()) >= self._end:
+        if int(clusters.max()) >= self._stored:
             raise _past_the_end()
         flagged = self._flagged(clusters[0].tolist(), (clusters[1] + 1).tolist())
         if flagged is None:
             if own:
                 raise _used_twice()
             return False
-        for index, flags_of_block in flagged.items():
-            self._note_own(index, flags_of_block) if own else self.tally.add(index, flags_of_block, weight)
+        for index, flags_of_portion in flagged.items():
+            self._note_own(index, flags_of_portion) if own else self.tally.add(index, flags_of_portion, weight)
         return True
 
     def _flagged(self, starts: list[int], stops: list[int]) -> dict[int, NDArray[np.bool_]] | None:
-        """Give the clusters of stretches by refcount block, or None where two of them overlap."""
+        """Give the clusters of stretches by portion, or None where two of them overlap."""
         flagged: dict[int, NDArray[np.bool_]] = {}
         for start, stop in zip(starts, stops, strict=True):
             low = max(start // self._entries, self.tally.start)
@@ -165,6 +166,8 @@ class References:
         named = offset != 0
         own = named & (entries >= _COPIED) if active else np.zeros(len(entries), bool)  # the flag is the highest bit
         offset >>= self._bits
+        if int(offset.max(initial=0)) >= self._stored:
+            raise _past_the_end()
         self._add_own(offset[own])
         self._add(offset[named & ~own], weight)
 
@@ -227,7 +230,8 @@ class References:
                 raise MalformedImageError(f"the {what} at {offset:#x} lies amid another or amid a cluster; {DAMAGED}")
             end = offset + length
             self._add(self._span(offset, length))
-            for start, stop in data_extents(self._file.descriptor, offset, end):
+            for start, data_end in data_extents(self._file.descriptor, offset, end):
+                stop = min(-(-data_end // 8) * 8, end)  # a file may end amid a word
                 words = read_entries(self._read(start, stop - start, what)) & _OFFSET
                 found.append(words[words != 0])
         return np.concatenate(found)
@@ -236,13 +240,13 @@ class References:
 
     def _span(self, offset: int, length: int) -> NDArray[np.int64]:
         """Give the host clusters of a range of bytes."""
-        if offset + length > self._end * self._size:
+        if offset + length > self._stored * self._size:
             raise _past_the_end()
         return np.arange(offset // self._size, -(-(offset + length) // self._size), dtype=np.int64)
 
     def _add_own(self, clusters: NDArray[np.int64]) -> None:
         """Take down references of which each claims to be its cluster's only one."""
-        for index, inside in self._by_block(clusters):
+        for index, inside in self._by_portion(clusters):
             flags = np.zeros(self._entries, bool)
             flags[inside] = True
             if int(np.count_nonzero(flags)) != len(inside):
@@ -250,7 +254,7 @@ class References:
             self._note_own(index, flags)
 
     def _note_own(self, index: int, flags: NDArray[np.bool_]) -> None:
-        """Take down which clusters of a refcount block are claimed."""
+        """Take down which clusters of a portion are claimed."""
         try:
             self.tally.add_own(index, flags)
         except UsedTwiceError:
@@ -258,7 +262,7 @@ class References:
 
     def _add(self, clusters: NDArray[np.int64], weight: int = 1) -> None:
         """Count references that may share their cluster, each `weight` times."""
-        for index, inside in self._by_block(clusters):
+        for index, inside in self._by_portion(clusters):
             flags = np.zeros(self._entries, bool)
             flags[inside] = True
             if int(np.count_nonzero(flags)) == len(inside):
@@ -266,8 +270,8 @@ class References:
             else:
                 self.tally.add_numbers(index, np.bincount(inside, minlength=self._entries), weight)
 
-    def _by_block(self, clusters: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield (number of a refcount block, places in it) for each that is due and counts some of the clusters."""
+    def _by_portion(self, clusters: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield (number of a portion, places in it) for each that is due and has some of the clusters."""
         if not len(clusters):
             return
         low, high = int(clusters.min()), int(clusters.max())
@@ -276,9 +280,9 @@ class References:
         first, last = low // self._entries, high // self._entries
         if last < self.tally.start or first >= self.tally.stop:
             return
-        block = clusters // self._entries
-        for index in range(first, last + 1) if last - first < _FEW_BLOCKS else _distinct(block):
-            inside = clusters[block == index] if first != last else clusters
+        portion = clusters // self._entries
+        for index in range(first, last + 1) if last - first < _FEW else _distinct(portion):
+            inside = clusters[portion == index] if first != last else clusters
             if len(inside) and self.tally.start <= index < self.tally.stop:
                 yield index, inside - index * self._entries
 

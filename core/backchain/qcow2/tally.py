@@ -3,6 +3,8 @@
 A disk of 8 TiB has 134 million clusters. A reference that claims to be its cluster's only one takes a bit; the others
 are counted in binary, a plane of bits for each digit: three bits a cluster for a disk with up to seven snapshots. What
 still takes more than `MOST_BYTES` is counted from its start only, and the caller counts again from where that stopped.
+
+A refcount block may count 16 million clusters, too many to unpack at once: numbers are kept by portions of it.
 """
 
 from __future__ import annotations
@@ -23,21 +25,29 @@ if TYPE_CHECKING:
 MOST_BYTES = 24 << 20
 """What the counts of one pass take at most: a bit each for 12 TiB of clusters of 64 KiB."""
 
+_PORTION = 1 << 16
+"""Clusters of a portion at most."""
+
 _DROPPED = 16
-"""The highest sixteenth of the blocks is given up when there are too many."""
+"""The highest sixteenth of the portions is given up when there are too many."""
 
 
 class UsedTwiceError(Exception):
     """A cluster that a reference claims for itself has another such reference."""
 
 
-class Tally:
-    """How often clusters are referred to, by the refcount block that counts them.
+def portion_of(block_entries: int) -> int:
+    """Give the number of clusters of a portion, where a refcount block counts `block_entries`; both powers of two."""
+    return min(block_entries, _PORTION)
 
-    References to clusters of blocks that are not counted, before `start` or from `stop` on, are passed over.
+
+class Tally:
+    """How often clusters are referred to, by portions of equal length.
+
+    References to clusters of portions that are not counted, before `start` or from `stop` on, are passed over.
 
     Attributes:
-        start: Number of the first refcount block that is counted.
+        start: Number of the first portion that is counted.
         stop: Number of the one behind the last; it may sink while references are added.
     """
 
@@ -45,8 +55,8 @@ class Tally:
         """Begin with no references.
 
         Args:
-            entries: Clusters that a refcount block counts; a multiple of 8.
-            start: Number of the first refcount block to count for.
+            entries: Clusters of a portion; a multiple of 8.
+            start: Number of the first portion to count for.
             stop: Number of the one behind the last.
             most_bytes: What the counts may take.
         """
@@ -59,11 +69,11 @@ class Tally:
         self._others: dict[int, list[Bits]] = {}
 
     def add_own(self, index: int, flags: NDArray[np.bool_]) -> None:
-        """Take down references to clusters of a block of which each claims to be the only one.
+        """Take down references to clusters of a portion of which each claims to be the only one.
 
         Args:
-            index: Number of the refcount block.
-            flags: bool, shape (entries,): which clusters of the block.
+            index: Number of the portion.
+            flags: bool, shape (entries,): which clusters of the portion.
 
         Raises:
             UsedTwiceError: One of them is claimed already.
@@ -88,8 +98,8 @@ class Tally:
         """Count numbers of references.
 
         Args:
-            index: Number of the refcount block.
-            numbers: int64, shape (entries,): how many references to each cluster of the block.
+            index: Number of the portion.
+            numbers: int64, shape (entries,): how many references to each cluster of the portion.
             weight: How often each of them counts.
         """
         for digit in range(int(numbers.max(initial=0)).bit_length()):
@@ -114,7 +124,7 @@ class Tally:
             self._bound(len(planes) - before)
 
     def _bound(self, more: int) -> None:
-        """Give up the highest blocks when the planes are too many."""
+        """Give up the highest portions when the planes are too many."""
         self._planes += more
         if self._planes <= self._most:
             return
@@ -129,26 +139,26 @@ class Tally:
         self._others.clear()
         self._planes = 0
 
-    def blocks(self) -> Iterator[int]:
-        """Yield the numbers of the refcount blocks that count something, ascending."""
+    def portions(self) -> Iterator[int]:
+        """Yield the numbers of the portions in which something is counted, ascending."""
         yield from sorted(self._own.keys() | self._others.keys())
 
-    def of_block(self, index: int) -> NDArray[np.uint32]:
-        """Give the number of references to each cluster of a refcount block; uint32, shape (entries of the block,)."""
+    def of_portion(self, index: int) -> NDArray[np.uint32]:
+        """Give the number of references to each cluster of a portion; uint32, shape (entries,)."""
         numbers = self._own_of(index).astype(np.uint32)
         for digit, plane in enumerate(self._others.get(index, ())):
             numbers += np.unpackbits(plane).astype(np.uint32) << np.uint32(digit)
         return numbers
 
     def disagree(self, index: int, counts: Counts) -> bool:
-        """Whether the clusters of a refcount block are used more often than `counts` says.
+        """Whether the clusters of a portion are used more often than `counts` says.
 
         So it is, too, where a reference claims to be the only one and the count is not 1.
         """
         own = self._own_of(index)
         if bool(((counts != 1) & own).any()):
             return True
-        return index in self._others and bool((self.of_block(index) > counts).any())
+        return index in self._others and bool((self.of_portion(index) > counts).any())
 
     def _own_of(self, index: int) -> NDArray[np.bool_]:
         bits = self._own.get(index)
