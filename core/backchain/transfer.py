@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 _MOST_UNITS = 65536
 """Units that are decided on at once, at most: an array of one number each is half a megabyte."""
 
+_PAGE = 65536
+"""Bytes by which file systems allocate, at most."""
+
 
 @dataclass(slots=True)
 class Window:
@@ -111,7 +114,11 @@ class Transfer:
                     yield window
 
     def _parts(self, covered: Runs, wanted: NDArray[np.bool_]) -> Iterator[tuple[Runs, NDArray[np.bool_]]]:
-        """Cut a window in which much moves into parts, as memory follows the units that are touched."""
+        """Cut a window in which much moves into parts, as memory follows the units that are touched.
+
+        No part ends amid a page of a raw target: what is written to one part of a page ends the hole that the others
+        were planned to lie in.
+        """
         if not wanted.any():
             return
         header = self.target_header
@@ -119,7 +126,8 @@ class Transfer:
         start, length = covered.start[wanted], covered.length[wanted]
         units = int(((start + length - 1) // unit - start // unit + 1).sum())
         first, end = int(covered.start[0]), covered.end
-        step = (end - first) // -(-units // _MOST_UNITS) // self.cell_size * self.cell_size
+        grain = self.cell_size if header else max(self.cell_size, _PAGE)
+        step = (end - first) // -(-units // _MOST_UNITS) // grain * grain
         if units <= _MOST_UNITS or not step:
             yield covered, wanted
             return

@@ -169,11 +169,14 @@ def test_a_machine_that_has_got_a_disk_since_the_plan_was_made(tmp_path: Path, d
 def test_a_file_that_holds_data_of_another_image_since_the_plan_was_made(tmp_path: Path) -> None:
     raw = tmp_path / "disk.raw"
     raw.write_bytes(bytes(MIB))
-    top = tmp_path / "top.qcow2"
+    top, other = tmp_path / "top.qcow2", tmp_path / "other.qcow2"
+    options = f"data_file={raw},data_file_raw=on"
+    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, other, str(MIB))
+    header = other.read_bytes()
+    other.unlink()
     qemu.create(top, None, backing=raw)
     plan = commit(raw, top)
-    options = f"data_file={raw},data_file_raw=on"
-    qemu.run("qemu-img", "create", "-q", "-f", "qcow2", "-o", options, tmp_path / "other.qcow2", str(MIB))
+    other.write_bytes(header)
     with pytest.raises(StalePlanError, match="holds data of an image"):
         run(plan)
 
