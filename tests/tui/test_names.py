@@ -156,7 +156,7 @@ async def test_no_name_breaks_the_screen(tmp_path: Path, size: tuple[int, int], 
                 await pilot.press(*keys)
                 await pilot.pause()
                 assert_painted_well(app, size[0])
-            await pilot.press("escape", "escape")
+            await pilot.press("escape", "escape", "escape")  # the question, the pane, the operation
             await until(pilot, lambda: not isinstance(picture(app), OperationScreen))
 
 
