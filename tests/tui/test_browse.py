@@ -221,7 +221,7 @@ async def test_help_and_theme(tmp_path: Path) -> None:
 
 async def test_the_help_tells_every_word_on_the_boxes(tmp_path: Path) -> None:
     branches(tmp_path)
-    async with running(tmp_path, size=(120, 80)) as (app, pilot):
+    async with running(tmp_path, size=(120, 90)) as (app, pilot):
         await pilot.press("question_mark")
         await pilot.pause()
         words = words_of(app, "#help")

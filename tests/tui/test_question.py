@@ -177,14 +177,20 @@ async def test_a_sign_tells_which_button_has_the_keyboard(
 
 def test_a_plan_that_harms_is_not_run_by_enter_alone() -> None:
     graph = builders.five()
-    harmless, pull = builders.commit(graph, "Snap-3", "Snap-4"), builders.pull(graph, "Snap-3", "Snap-1")
+    harmless, pull = builders.commit(graph, "RootBase", "Snap-2"), builders.pull(graph, "Snap-3", "Snap-1")
     harmful = [
-        builders.commit(graph, "RootBase", "Snap-2"),
         builders.commit(graph, "Snap-3", "Snap-4", hazards=WARNINGS),
         builders.delete(graph, "Snap-4"),
     ]
     ready = [agreement(plan, ascii_only=False)._ready for plan in (harmless, pull, *harmful)]
-    assert ready == ["run", "run", "stay", "stay", "stay"]
+    assert ready == ["run", "run", "stay", "stay"]
+
+
+def test_a_code_is_confirmed_for_every_hazard_that_has_it() -> None:
+    hazards = [Hazard("untrusted-link", Severity.CONFIRM, (), f"{name} lies elsewhere") for name in ("one", "two")]
+    plan = builders.commit(builders.five(), "Snap-3", "Snap-4", hazards=hazards)
+    rows = confirmation(plan, hazards[0], ascii_only=False)._rows
+    assert [row.text for row in rows] == ["one lies elsewhere", "two lies elsewhere"]
 
 
 async def test_a_question_repeats_the_warnings(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class AftermathScreen(PreviewScreen):
     # --- questions ------------------------------------------------------------------------------------------------
 
     def ask(self, plan: Plan, run: Callable[[frozenset[str]], None], *, at_once: bool = False) -> None:
-        """Have every hazard confirmed by its code, one after the other, then run.
+        """Have every code of the hazards that stop a plan confirmed, one after the other, then run.
 
         Args:
             plan: What is to be run; nothing blocks it.

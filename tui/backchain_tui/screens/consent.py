@@ -18,31 +18,32 @@ _LONGEST = 125
 
 
 def confirmation(plan: Plan, hazard: Hazard, *, ascii_only: bool) -> Question:
-    """Ask for the code of a hazard; the answer "run" goes on.
+    """Ask for the code of a hazard, of which all that have it are shown; the answer "run" goes on.
 
     Args:
         plan: What is to be run.
         hazard: One of its hazards that stop it until they are confirmed.
         ascii_only: Keep to ASCII.
     """
-    rows = [plan_words.hazard_row(hazard, ascii_only=ascii_only), *warning_rows(plan, ascii_only=ascii_only)]
+    alike = [h for h in plan.stopping() if h.code == hazard.code]
+    rows = [plan_words.hazard_row(h, ascii_only=ascii_only) for h in alike]
+    rows += warning_rows(plan, ascii_only=ascii_only)
     return Question("Confirm", rows, [Answer("run", "Go on", "warning"), Answer("stay", "Cancel")], code=hazard.code)
 
 
 def agreement(plan: Plan, *, ascii_only: bool) -> Question:
     """Ask whether a plan is to be run; "run" does it.
 
-    Enter is "no" where files are removed, images become invalid, or there is a warning.
+    Enter is "no" where files are removed, or there is a warning.
     """
     rows = [Row("", " ".join(plan_words.plan_sentences(plan)))]
     warnings = warning_rows(plan, ascii_only=ascii_only)
     if isinstance(plan.operation, Delete):
         answers = [Answer("run", "Remove", "warning"), Answer("stay", "Cancel")]
         return Question("Remove for good?", [*rows, *plan_words.plan_rows(plan, None), *warnings], answers)
-    grave = bool(plan.invalidated or warnings)
-    answers = [Answer("run", "Run", "warning" if grave else "primary"), Answer("stay", "Cancel")]
+    answers = [Answer("run", "Run", "warning" if warnings else "primary"), Answer("stay", "Cancel")]
     title = f"Run this {plan.operation.name}?"
-    return Question(title, [*rows, *warnings], answers, ready="stay" if grave else "run")
+    return Question(title, [*rows, *warnings], answers, ready="stay" if warnings else "run")
 
 
 def warning_rows(plan: Plan, *, ascii_only: bool) -> list[Row]:
