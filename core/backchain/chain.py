@@ -48,7 +48,7 @@ def open_chain(path: Path, *, image_format: str | None = None) -> tuple[ImageInf
         try:
             info = _readable(info.backing.path, info.backing.format)
         except ImageError as error:
-            raise type(error)(f"backing file of {info.display_path}: {error.message}") from error
+            raise type(error)(f"backing file of {info.display_path}: {error.message}", error.hint) from error
 
 
 def _readable(path: Path, image_format: str | None) -> ImageInfo:

@@ -30,7 +30,7 @@ _PAGE = 4096
 
 
 @dataclass(slots=True)
-class Tally:
+class Totals:
     """What a transfer comes to.
 
     Attributes:
@@ -67,7 +67,7 @@ class Tally:
     def take_copy_list(self, cell_size: int) -> CopyList:
         """Give the cells, of `cell_size` bytes, as a plan's copy list, once.
 
-        There may be millions, and the tally does not keep them.
+        There may be millions, and the totals does not keep them.
         """
         starts = np.concatenate([np.zeros(0, np.int64), *self._starts])
         self._starts.clear()
@@ -84,16 +84,16 @@ def _add_up(sums: dict[int, int], layer: NDArray[np.int64], amount: NDArray[np.i
         sums[number] = sums.get(number, 0) + total
 
 
-def count(transfer: Transfer, pause: Pause = go_on) -> Tally:
+def count(transfer: Transfer, pause: Pause = go_on) -> Totals:
     """Count a transfer's windows, and simulate what its target allocates; `pause` is called between windows."""
-    tally = Tally()
+    totals = Totals()
     growth = _Growth(transfer)
     for window in transfer.windows():
         pause()
-        tally.add(window, transfer.sources)
+        totals.add(window, transfer.sources)
         growth.add(window)
-    tally.growth, tally.space = growth.result()
-    return tally
+    totals.growth, totals.space = growth.result()
+    return totals
 
 
 class _Growth:

@@ -143,7 +143,7 @@ class Plan:
         removable: Images that nothing needs afterwards.
         emptied: The active layer that a commit empties, or None.
         hazards: What could go wrong, the gravest first.
-        commands: Equivalent commands by tool: "qemu-img", "virsh", "qmp".
+        commands: Equivalent commands by tool: "qemu-img", "virsh", "qmp", or "sh" for a removal.
         before: The graph as it is.
         after: The graph as it will be.
         fingerprints: State of every image involved, to notice a chain that changed after the plan.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from backchain.clustermap import open_layers
 from backchain.commands import equivalent_commands
-from backchain.counting import Tally, count
+from backchain.counting import Totals, count
 from backchain.errors import BlockedError
 from backchain.filename import backing_name_for, has_protocol, leads_to
 from backchain.fileplans import plan_delete, plan_snapshot
@@ -77,22 +77,22 @@ def _plan_transfer(graph: ChainGraph, operation: Transferring, engine: str, paus
     facts = Facts(graph, operation, shape, relinks, pause)
     hazards = structural_hazards(facts)
     _outlast_the_clock(graph, shape)
-    tally, places = Tally(), {image: number for number, image in enumerate(shape.view)}
+    totals, places = Totals(), {image: number for number, image in enumerate(shape.view)}
     numbers = [places[s] for s in shape.sources]
     cell_size = graph[shape.target].cluster_size or graph[shape.view[0]].cluster_size or 65536
     copies = CopyList.nothing(cell_size)
     if _countable(hazards, operation):
-        tally = _count(graph, shape, pause)
-        copies = tally.take_copy_list(cell_size)
-        packed = {s: tally.packed.get(n, 0) for s, n in zip(shape.sources, numbers, strict=True)}
-        hazards += content_hazards(facts, packed, tally.space)
+        totals = _count(graph, shape, pause)
+        copies = totals.take_copy_list(cell_size)
+        packed = {s: totals.packed.get(n, 0) for s, n in zip(shape.sources, numbers, strict=True)}
+        hazards += content_hazards(facts, packed, totals.space)
     sources = tuple(
-        SourceCopy(s, tally.clusters.get(n, 0), tally.bytes.get(n, 0))
+        SourceCopy(s, totals.clusters.get(n, 0), totals.bytes.get(n, 0))
         for s, n in zip(shape.sources, numbers, strict=True)
     )
-    after, removable = _after(graph, shape, tally)
+    after, removable = _after(graph, shape, totals)
     return Plan(
-        operation, engine, shape.target, sources, copies, tally.growth, relinks, shape.invalidated, removable,
+        operation, engine, shape.target, sources, copies, totals.growth, relinks, shape.invalidated, removable,
         shape.emptied, gravest_first(hazards), equivalent_commands(graph, operation, relinks), graph, after,
         {i: f for i in shape.involved if (f := graph[i].fingerprint) is not None},
     )  # fmt: skip
@@ -132,14 +132,14 @@ def _relink(graph: ChainGraph, image: ImageId, new: ImageId | None, operation: T
     return Relink(image, old, new, name, kind)
 
 
-def _count(graph: ChainGraph, shape: Shape, pause: Pause) -> Tally:
+def _count(graph: ChainGraph, shape: Shape, pause: Pause) -> Totals:
     images = dict.fromkeys((*shape.view, *(shape.below or ()))) if shape.sources else {}
     with open_layers([graph[i] for i in images], keyless=True) as layers, naming(graph[shape.target]):
         transfer = transfer_of(shape, dict(zip(images, layers, strict=True)), pause=pause)
-        return count(transfer, pause) if transfer is not None else Tally()
+        return count(transfer, pause) if transfer is not None else Totals()
 
 
-def _after(graph: ChainGraph, shape: Shape, tally: Tally) -> tuple[ChainGraph, tuple[ImageId, ...]]:
+def _after(graph: ChainGraph, shape: Shape, totals: Totals) -> tuple[ChainGraph, tuple[ImageId, ...]]:
     """Give the graph after the operation, and the images that nothing needs then."""
     linked = _out_of_loops(graph.with_changes(relink=dict.fromkeys(shape.relinked, shape.new_backing)))
     kept = {shape.view[0]} if shape.target != shape.view[0] and not graph.overlays_of(shape.view[0]) else set()
@@ -152,7 +152,7 @@ def _after(graph: ChainGraph, shape: Shape, tally: Tally) -> tuple[ChainGraph, t
     changed += [replace(graph[i], state=ImageState.UNNEEDED) for i in removable if i not in invalid]
     target = linked[shape.target]
     size = max(target.virtual_size or 0, graph[shape.view[0]].virtual_size or 0)
-    changed.append(replace(target, virtual_size=size, disk_size=(target.disk_size or 0) + tally.space))
+    changed.append(replace(target, virtual_size=size, disk_size=(target.disk_size or 0) + totals.space))
     return linked.with_changes(replace=changed), tuple(removable)
 
 

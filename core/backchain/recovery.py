@@ -18,6 +18,8 @@ from backchain.discover import discover
 from backchain.errors import (
     BackchainError,
     ImageError,
+    ImageInUseError,
+    ImageIOError,
     MissingImageError,
     StalePlanError,
     UnsupportedImageError,
@@ -215,9 +217,9 @@ def tidy_up(record: Record, *, finished: bool = False) -> Tidied:
                 leaks[file.path] = _release_leaks(file)
         except OSError as error:
             raise io_error(printable(str(file.path)), error) from error
+        except (ImageInUseError, ImageIOError):
+            raise
         except BackchainError as error:
-            if error.exit_code in {5, 6}:
-                raise
             problems.append(str(error))
             kept |= not isinstance(error, _LostError)
     mixed = () if finished else _mixed(record)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from backchain.errors import MalformedImageError
 from backchain.image import read_image_info
 from backchain.qcow2.allocator import Allocator
+from backchain.qcow2.check import check_references, leaked
 from backchain.qcow2.image import Qcow2File
-from backchain.qcow2.layout import check_references, leaked
 from backchain.qcow2.refcounts import read_block
 from backchain.qcow2.references import References
 from backchain.qcow2.tally import MOST_BYTES, Tally, UsedTwiceError

@@ -46,7 +46,8 @@ def test_a_shell_completes_commands_options_and_paths(words: list[str], wanted: 
     assert done.stderr == "\n"
     found = done.stdout.splitlines()
     assert wanted <= set(found)
-    assert not any(line.startswith("plain,") for line in found) or words[0] not in {"map", "some-image"}
+    plain = [any(line.startswith("plain,") for line in lines) for lines in (found, wanted)]
+    assert plain[0] is plain[1], "words are offered where words are wanted, and nowhere else"
 
 
 def test_the_script_for_a_shell_is_given() -> None:

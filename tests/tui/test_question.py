@@ -121,6 +121,7 @@ async def test_a_tiny_window_shows_the_answers(tmp_path: Path, size: tuple[int, 
                 assert box.contains_region(part.region), part
                 assert app.screen.region.contains_region(part.region), part
             panel = next(iter(dialog.query(RowsPanel)), None)
+            assert (panel is None) is isinstance(dialog, NamingScreen)
             assert panel is None or panel.max_scroll_y > 0, "the text is scrolled as far as it goes"
             await pilot.press("escape")
 

@@ -19,7 +19,7 @@ import click
 from backchain import __version__
 from backchain.errors import BackchainError, JobCancelledError, MissingImageError
 from backchain.filename import printable
-from backchain_tui import descriptors, heap, streams
+from backchain_tui import descriptors, heap, stdio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +140,7 @@ def main() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts a thread a core for matrices; there are none here
     heap.keep()
     descriptors.allow_many()
-    streams.prepare()
+    stdio.prepare()
     status = run(sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # too late to cancel anything
     for stream in (sys.stdout, sys.stderr):
@@ -159,7 +159,7 @@ def run(arguments: Sequence[str]) -> int:
         status = answer if isinstance(answer, int) else 0
         sys.stdout.flush()
     except BrokenPipeError:  # whoever asked has read enough
-        streams.let_go(sys.stdout)
+        stdio.let_go(sys.stdout)
     except Exception as error:  # noqa: BLE001 - the last place that can still say it in one line
         return _report(error)
     except KeyboardInterrupt:
@@ -201,5 +201,5 @@ def _report(error: Exception) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    streams.complain(message)
+    stdio.complain(message)
     return status

@@ -16,7 +16,7 @@ from backchain.image import ImageState
 from backchain.operations import Commit, Rebase
 from backchain.plan import Hazard
 from backchain.qcow2.allocator import Allocator
-from backchain.qcow2.layout import check_references
+from backchain.qcow2.check import check_references
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -111,7 +111,7 @@ def damaged_ranges(facts: Facts, victim: ImageId) -> tuple[tuple[tuple[int, int]
 def _unsafe(facts: Facts) -> Iterator[Hazard]:
     """A change of the link alone keeps the view only where old and new backing file read the same."""
     operation = facts.operation
-    if not isinstance(operation, Rebase) or facts.repaired is None:
+    if not isinstance(operation, Rebase) or facts.link_only is None:
         return
     graph, image = facts.graph, facts.graph[facts.target]
     lost = [i for i in facts.view[1:] if graph[i].state in LOST]

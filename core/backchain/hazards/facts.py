@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 BLOCK, CONFIRM, WARN = Severity.BLOCK, Severity.CONFIRM, Severity.WARN
 
+_MOST_NAMES = 8
+"""Names that a message lists at most."""
+
 LOST = frozenset({ImageState.MISSING, ImageState.UNREADABLE})
 """States of an image that cannot be read at all."""
 
@@ -58,7 +61,7 @@ class Facts:
         return self.shape.sources
 
     @property
-    def repaired(self) -> ImageId | None:
+    def link_only(self) -> ImageId | None:
         """The image whose link alone is changed (an unsafe rebase), whatever the old one is worth."""
         return self.target if isinstance(self.operation, Rebase) and self.operation.unsafe else None
 
@@ -72,9 +75,6 @@ def names(graph: ChainGraph, images: Iterable[ImageId]) -> str:
     every = [graph[i].name for i in images]
     more = len(every) - _MOST_NAMES
     return ", ".join(every) if more <= 0 else ", ".join(every[:_MOST_NAMES]) + f" and {more} more"
-
-
-_MOST_NAMES = 8
 
 
 def unwritable(path: Path, way_out: str = "change its permissions") -> str:

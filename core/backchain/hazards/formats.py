@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 def formats(facts: Facts) -> Iterator[Hazard]:
     """Compare the backing format that each overlay records with what its backing file is."""
-    operation, repaired = facts.operation, facts.repaired
+    operation, link_only = facts.operation, facts.link_only
     for image in facts.shape.involved:
-        if image != repaired:
+        if image != link_only:
             yield from recorded_format(facts.graph, image)
     if isinstance(operation, Rebase):
         yield from _new_format(facts, operation)
-    if repaired is not None and operation.base is not None and facts.graph.backing_of(repaired) == operation.base:
-        info, backing = facts.graph[repaired], facts.graph[operation.base]
+    if link_only is not None and operation.base is not None and facts.graph.backing_of(link_only) == operation.base:
+        info, backing = facts.graph[link_only], facts.graph[operation.base]
         recorded = info.backing.format if info.backing is not None else None
         if recorded is not None and recorded != backing.format:
             yield Hazard(
-                "format-mismatch", CONFIRM, (repaired, operation.base),
+                "format-mismatch", CONFIRM, (link_only, operation.base),
                 f"{info.name} reads {backing.name} as {printable(recorded)} now; with the right format it reads "
                 f"differently: go on if that is the repair",
             )  # fmt: skip

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from backchain.image import ImageId, ImageInfo
     from backchain.plan import Relink
 
+_CLOCK_SLACK_NS = 2_000_000_000
+"""Files that are written or copied together differ by less."""
+
 _LONG_NAME = 900
 """Bytes from which a name is close to QEMU's limit."""
 
@@ -27,10 +30,10 @@ _LONG_NAME = 900
 def loop(facts: Facts) -> Iterator[Hazard]:
     """A loop in the chain, or one that the new link would close: no program can read it."""
     graph = facts.graph
-    if facts.repaired is None:
+    if facts.link_only is None:
         yield from looped_chains(graph, (*facts.view, *(facts.shape.below or ())))
     else:  # the old link goes, and with it a loop that the image is in
-        yield from looped_chains(graph.with_changes(unlink=(facts.repaired,)), facts.shape.below or ())
+        yield from looped_chains(graph.with_changes(unlink=(facts.link_only,)), facts.shape.below or ())
     new = facts.shape.new_backing
     if isinstance(facts.operation, Rebase) and new is not None and facts.target in graph.chain(new):
         what = "itself" if new == facts.target else f"{graph[new].name}, which reads through it"
@@ -55,7 +58,7 @@ def loops_among(graph: ChainGraph, images: Iterable[ImageId]) -> tuple[frozenset
 
 def missing(facts: Facts) -> Iterator[Hazard]:
     """An image of the chain that is not there, or cannot be read."""
-    images = facts.view if facts.repaired is None else facts.view[:1]  # the old backing file may be gone
+    images = facts.view if facts.link_only is None else facts.view[:1]  # the old backing file may be gone
     yield from lost_images(facts.graph, (*images, *(facts.shape.below or ())))
 
 
@@ -140,10 +143,6 @@ def newer_bases(graph: ChainGraph, overlays: Iterable[ImageId]) -> Iterator[Haza
             )  # fmt: skip
 
 
-_CLOCK_SLACK_NS = 2_000_000_000
-"""Files that are written or copied together differ by less."""
-
-
 def traps(facts: Facts) -> Iterator[Hazard]:
     """Names that lead elsewhere when a file is moved, opened by another path, or read by another program."""
     for relink in facts.relinks:
@@ -154,7 +153,7 @@ def traps(facts: Facts) -> Iterator[Hazard]:
             yield Hazard("path-trap", BLOCK, (info.id,), f"{info.name}: {error.message}; {error.hint}")
         yield from _lost_ways(facts.graph, relink)
     for image in (*facts.view, *(facts.shape.below or ())):
-        if image != facts.repaired:
+        if image != facts.link_only:
             yield from trapped_name(facts.graph, image)
 
 

@@ -19,9 +19,9 @@ from backchain.hostfile import write_all
 from backchain.qcow2 import format as fmt
 from backchain.qcow2.allocator import Allocator
 from backchain.qcow2.bitmaps import directory_place, marked_in_use
+from backchain.qcow2.check import check_references, leaked
 from backchain.qcow2.header import parse_header
 from backchain.qcow2.image import Qcow2File
-from backchain.qcow2.layout import check_references, leaked
 from backchain.qcow2.tables import compressed_extents
 
 if TYPE_CHECKING:

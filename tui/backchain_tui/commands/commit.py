@@ -6,15 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backchain_tui.commands.changing import (
-    Request,
-    changing_options,
-    execute,
-    find_base,
-    find_image,
-    named_files,
-    require_backing,
-)
+from backchain_tui.commands.changing import Request, changing_options, execute
+from backchain_tui.commands.finding import find_base, find_image, named_files, require_backing
 from backchain_tui.commands.options import NamedPath, cache_option, format_option, leftovers_option, require_format
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backchain_tui.commands.changing import Request, changing_options, execute, find_image
+from backchain_tui.commands.changing import Request, changing_options, execute
+from backchain_tui.commands.finding import find_image
 from backchain_tui.commands.options import NamedPath
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import click
 
 from backchain.filename import printable
 from backchain_tui.commands.options import NamedPath
-from backchain_tui.streams import say
+from backchain_tui.stdio import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

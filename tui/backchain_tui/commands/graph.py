@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from backchain_tui.commands.options import NamedPath, scan_option, show_incomplete, show_interrupted
-from backchain_tui.streams import answer
+from backchain_tui.stdio import answer
 
 if TYPE_CHECKING:
     from pathlib import Path

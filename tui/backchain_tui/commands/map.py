@@ -9,7 +9,7 @@ import click
 
 from backchain.errors import ImageInUseError
 from backchain_tui.commands.options import FORMATS, NamedPath, parse_offset
-from backchain_tui.streams import answer
+from backchain_tui.stdio import answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

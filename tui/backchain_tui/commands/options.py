@@ -11,7 +11,7 @@ import click
 
 from backchain.errors import UnsupportedImageError
 from backchain.filename import printable
-from backchain_tui.streams import complain
+from backchain_tui.stdio import complain
 
 if TYPE_CHECKING:
     from backchain.graph import ChainGraph

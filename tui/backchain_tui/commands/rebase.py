@@ -9,7 +9,8 @@ import click
 
 from backchain.errors import MissingImageError, UnsupportedImageError, UsageError
 from backchain.filename import has_protocol, printable, resolve_backing
-from backchain_tui.commands.changing import Request, changing_options, execute, find_image
+from backchain_tui.commands.changing import Request, changing_options, execute
+from backchain_tui.commands.finding import find_image
 from backchain_tui.commands.options import (
     FORMATS,
     NamedPath,

@@ -11,7 +11,7 @@ from backchain.errors import BackchainError, ImageError, JobCancelledError, Usag
 from backchain.filename import is_within
 from backchain_tui.commands.changing import Request, changing_options, execute, print_json, require_terminal
 from backchain_tui.commands.options import NamedPath, show_incomplete
-from backchain_tui.streams import complain, say
+from backchain_tui.stdio import complain, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from backchain_tui.commands.changing import Request, changing_options, execute, find_image
+from backchain_tui.commands.changing import Request, changing_options, execute
+from backchain_tui.commands.finding import find_image
 from backchain_tui.commands.options import FORMATS, NamedPath
 
 
