@@ -256,3 +256,18 @@ async def test_reload_sees_a_new_overlay(tmp_path: Path) -> None:
         await until(pilot, lambda: picture(app).graph is not None and len(picture(app).graph or ()) == 4)
         await pilot.pause()
         assert "New" in text_of(app, "#picture")
+
+
+async def test_an_image_is_found_by_a_part_of_its_name(tmp_path: Path) -> None:
+    figure(tmp_path)
+    (tmp_path / "old").mkdir()
+    qemu.create(tmp_path / "old" / "Mail.qcow2", MIB)
+    async with running(tmp_path) as (app, pilot):
+        await pilot.press("slash")
+        await pilot.press(*"old mai")
+        await pilot.press("enter")
+        assert label(app) == "Mail"
+        await pilot.press("slash", *"snap-1", "escape")
+        assert label(app) == "Mail", "nothing was chosen"
+        await pilot.press("slash", *"snap-1", "enter", "right")
+        assert label(app) == "Snap-2", "the diagram has the keyboard"

@@ -233,6 +233,7 @@ ACTIONS: tuple[Action, ...] = (
         "blast", "i,B", (Where.BROWSE, Where.IMAGE), "What breaks",
         "Light every image that would break if this one changed.", rank=4,
     ),
+    _action("find", "slash", (Where.BROWSE,), "Find", "Go to an image by a part of its name.", shown="/", rank=5),
     _action("map_mode", "m", (Where.MAPPED,), "Map mode", "Map of the whole chain, or of this image alone.", rank=4),
     _action("glyphs", "g", (Where.MAPPED,), "Glyphs", "Draw the map with a glyph per state, or in colour.", rank=8),
     _action("exact", "e", (Where.BROWSE, Where.IMAGE), "Exact bytes", "Show sizes to the byte.", rank=7),

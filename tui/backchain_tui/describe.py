@@ -182,6 +182,13 @@ def suggestion_text(suggestion: Suggestion) -> str:
     return f"{trust}: {printable(suggestion.reason)} · {place}"
 
 
+def place_text(graph: ChainGraph, image: ImageId) -> str:
+    """Say in one line what an image is in its chain, and in which folder it lies."""
+    info = graph[image]
+    folder = info.display_path.rpartition("/")[0]
+    return " · ".join(filter(None, (role(graph, image), fmt.size(info.virtual_size), folder)))
+
+
 def base_text(graph: ChainGraph, image: ImageId, base: ImageId) -> str:
     """Say in one line what a possible backing file of an image is: its size, its chain, and where it lies.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding
 
 from backchain.errors import BackchainError
-from backchain.image import ImageState
+from backchain.image import ImageId, ImageState
 from backchain.operations import Commit, Pull
 from backchain_tui import describe
 from backchain_tui.actions import Where, bindings
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from backchain.advice import Advice
     from backchain.graph import ChainGraph
-    from backchain.image import ImageId
     from backchain.operations import Operation
     from backchain.record import Record
     from backchain.recovery import Tidied
@@ -181,6 +180,23 @@ class BrowseScreen(ForestScreen):
         paths = [graph[i].path for i in (operation.image, operation.backing) if i is not None]
         agenda = Agenda(lambda: self.session.around(paths, graph.surroundings.roots))
         self._begin(graph, choice_of(graph, operation), agenda)
+
+    # --- going to an image -----------------------------------------------------------------------------------------
+
+    def action_find(self) -> None:
+        """Choose an image from a list that is narrowed down by what is typed, and put the cursor on it."""
+        from backchain_tui.screens.picker import Item, Picker
+
+        graph = self.graph
+        if graph is not None and len(graph):
+            items = [Item(i, graph[i].label, describe.place_text(graph, i)) for i in graph]
+            hint = "a part of the name, the folder, or what it is"
+            self.app.push_screen(Picker("Go to", items, hint=hint), self._go_to)
+
+    def _go_to(self, key: str | None) -> None:
+        if key and self.diagram is not None and self.graph is not None and ImageId(key) in self.graph:
+            self.diagram.cursor = ImageId(key)
+            self.action_focus_diagram()
 
     # --- interrupted jobs -----------------------------------------------------------------------------------------
 
