@@ -30,6 +30,7 @@ from backchain.journal import is_not_believed, kept_journals, read_journal
 from backchain.pending import spent_images
 from backchain.reading import HeaderReader
 from backchain.scan import DEFAULT_BUDGET, FolderScan
+from backchain.titles import told_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -206,7 +207,7 @@ class _Discovery:
 
     def _graph(self, connected: set[ImageId]) -> ChainGraph:
         order = [*self._asked, *(i for i in self._images if i not in self._asked)]
-        images = [self._images[i] for i in order if i in connected]
+        images = told_apart(self._images[i] for i in order if i in connected)
         links: dict[ImageId, dict[ImageId, Path]] = {}
         for overlay, backing in self._trusted_links():
             if overlay in connected:

@@ -80,6 +80,7 @@ class ImageInfo:
         problem: One line on what is wrong; empty when the state is OK.
         fingerprint: Identity and change marker of the file, or None.
         remote: Name of a backing file that is no file of this machine (a protocol or ``json:``), as recorded.
+        title: What tells it from images of the forest that would be called alike; empty where none is.
     """
 
     id: ImageId
@@ -95,6 +96,7 @@ class ImageInfo:
     problem: str = ""
     fingerprint: Fingerprint | None = None
     remote: str | None = None
+    title: str = ""
 
     @property
     def location(self) -> str:
@@ -108,7 +110,9 @@ class ImageInfo:
 
     @property
     def label(self) -> str:
-        """Name for a box of the diagram: the file name without the usual suffixes."""
+        """Name for a box of the diagram: its title, or the file name without the usual suffixes."""
+        if self.title:
+            return self.title
         stem, dot, suffix = self.name.rpartition(".")
         return stem if dot and suffix.lower() in {"qcow2", "qcow", "raw", "img"} else self.name
 

@@ -285,6 +285,19 @@ def test_any_name_is_followed_and_shown_harmlessly(tmp_path: Path, name: str) ->
     json.dumps(graph.to_json()).encode("ascii")
 
 
+def test_images_that_are_called_alike_are_told_apart(tmp_path: Path) -> None:
+    """By their suffix where that is enough, else by as many folders as it takes."""
+    for name in ("a/disk.qcow2", "b/disk.qcow2", "a/base.raw", "a/base.qcow2", "one/x/top.qcow2", "two/x/top.qcow2"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        qemu.create(path, MIB)
+    qemu.create(tmp_path / "alone.qcow2", MIB)
+    graph = discover([tmp_path])
+    assert {graph[i].label for i in graph} == {
+        "a/disk", "b/disk", "base.raw", "base.qcow2", "one/x/top", "two/x/top", "alone",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("name", ["nul\0inside", 'json:{"driver":"raw","file":{"driver":"file","filename":"\\ud800"}}'])
 def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
     path = tmp_path / "top.qcow2"

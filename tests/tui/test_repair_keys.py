@@ -71,7 +71,7 @@ async def test_a_lost_base_is_found_and_linked_after_a_typed_word(tmp_path: Path
         assert "likely: it is called RootBase.qcow2, as the lost base was" in listed
         await pilot.press("enter")
         await planned(app, pilot)
-        assert "rebase -u  Snap-1 → RootBase" in text_of(app, "#picture")
+        assert "rebase -u  Snap-1 → away/RootBase" in text_of(app, "#picture"), "another than the one that is lost"
         await pilot.press("enter")
         assert "unsafe-rebase" in await asked(app, pilot)
         await pilot.press(*"unsafe-rebase", "enter")
