@@ -44,7 +44,7 @@ def run_patiently(*command: str | Path) -> str:
 
     Source: ``qcrypto_pbkdf2_count_iters`` in QEMU's crypto/pbkdf.c.
     """
-    for _ in range(4):
+    for _ in range(40):
         try:
             return run(*command)
         except QemuError as error:

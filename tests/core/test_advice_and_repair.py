@@ -121,7 +121,7 @@ def test_without_a_memory_name_size_and_format_speak(tmp_path: Path) -> None:
     away.mkdir()
     root.rename(away / "root.qcow2")
     found = suggested(top)
-    labels = [s.graph[s.operation.backing or s.operation.image].label for s in found]
+    labels = [s.graph[s.operation.backing or s.operation.image].path.stem for s in found]
     assert labels == ["root", "same-size"]
     assert [(s.certain, s.likely) for s in found] == [(False, True), (False, False)]
     assert "as the lost base was" in found[0].reason
@@ -158,7 +158,7 @@ def test_nothing_that_hangs_on_the_lost_file_is_suggested(tmp_path: Path) -> Non
     away = tmp_path / "away"
     away.mkdir()
     base.rename(away / "base.qcow2")
-    labels = [s.graph[s.operation.backing or s.operation.image].label for s in suggested(one)]
+    labels = [s.graph[s.operation.backing or s.operation.image].path.stem for s in suggested(one)]
     assert (labels[0], set(labels[1:])) == ("base", {"stranger", "strange-overlay"})
 
 
@@ -169,7 +169,7 @@ def test_what_hangs_on_another_lost_file_is_suggested_and_waits_for_its_own_repa
     mid.rename(away / "mid.qcow2")
     root.unlink()
     (found,) = suggested(top)
-    assert found.graph[found.operation.backing or found.operation.image].label == "mid"
+    assert found.graph[found.operation.backing or found.operation.image].path.stem == "mid"
     assert [h.code for h in make_plan(found.graph, found.operation).stopping()] == ["missing-backing"]
 
 
