@@ -28,6 +28,14 @@ MASK = (1 << 56) - (1 << 9)
 """The offset in an entry of an L1 or L2 table."""
 
 
+def assert_damaged(base: Path, top: Path) -> None:
+    """QEMU says that the base is damaged, and a commit into it is refused for that."""
+    assert qemu.check(base).corruptions
+    plan = commit(base, top)
+    assert hazard(plan, "corrupt").severity is Severity.BLOCK
+    refused(plan)
+
+
 def test_encrypted_data_does_not_go_into_a_plain_base(tmp_path: Path) -> None:
     (root,) = chain_of(tmp_path, "root")
     secret, top = "secret,id=s,data=key", tmp_path / "top.qcow2"
@@ -70,10 +78,7 @@ def test_what_qemu_img_check_would_fault_blocks(tmp_path: Path) -> None:
     l2 = int.from_bytes(data[int.from_bytes(data[40:48], "big") :][:8], "big") & MASK
     data[l2 + 8 : l2 + 16] = data[l2 : l2 + 8]  # two guest clusters in one host cluster
     root.write_bytes(data)
-    assert qemu.check(root).corruptions
-    plan = commit(root, one)
-    assert hazard(plan, "corrupt").severity is Severity.BLOCK
-    refused(plan)
+    assert_damaged(root, one)
 
 
 def test_an_external_data_file_is_refused(tmp_path: Path) -> None:
@@ -101,10 +106,7 @@ def test_what_a_snapshot_uses_is_counted_too(tmp_path: Path) -> None:
     cluster, *_ = struct.unpack_from(">Q", data, l2 & MASK)
     struct.pack_into(">H", data, table + 2 * ((cluster & MASK) >> 16), 2)  # three snapshots read it
     root.write_bytes(data)
-    assert qemu.check(root).corruptions
-    plan = commit(root, one)
-    assert hazard(plan, "corrupt").severity is Severity.BLOCK
-    refused(plan)
+    assert_damaged(root, one)
 
 
 def test_snapshots_that_have_a_table_in_common_are_damage(tmp_path: Path) -> None:

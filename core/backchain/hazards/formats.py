@@ -91,10 +91,10 @@ def format_of_base(graph: ChainGraph, image: ImageId, base: ImageId, asked: str 
             f"file of this machine; if it is qcow2, say so (-F qcow2)",
         )  # fmt: skip
     elif asked is None:
-        yield from hardly_raw(graph, base, "give -F raw if that is meant")
+        yield from _hardly_raw(graph, base)
 
 
-def hardly_raw(graph: ChainGraph, image: ImageId, advice: str) -> Iterator[Hazard]:
+def _hardly_raw(graph: ChainGraph, image: ImageId) -> Iterator[Hazard]:
     """Find out whether `image` would be taken as raw, though its name or its content says something else.
 
     What an overlay records of it goes before both.
@@ -110,7 +110,10 @@ def hardly_raw(graph: ChainGraph, image: ImageId, advice: str) -> Iterator[Hazar
         why = "is no qcow2 image, as its name says"
     else:
         return
-    yield Hazard("format-mismatch", CONFIRM, (image,), f"{info.name} {why}, and would be read as raw; {advice}")
+    yield Hazard(
+        "format-mismatch", CONFIRM, (image,),
+        f"{info.name} {why}, and would be read as raw; give -F raw if that is meant",
+    )  # fmt: skip
 
 
 def _is_called_qcow2(info: ImageInfo) -> bool:
